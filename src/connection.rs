@@ -1,0 +1,157 @@
+//! What one `SSL` carries from the start of its handshake.
+
+use std::sync::Arc;
+
+use openssl::ssl::SslVersion;
+
+use crate::outcome::{Handshake, Outcome, Reason, Source, TicketFate};
+use crate::resumption::{Applied, Resumption};
+use crate::store::{Session, SessionKey};
+
+/// The state of one connection, kept in the ex-data of its `SSL`.
+///
+/// Its owner is the policy of the context that accepted the connection, whatever context the
+/// handshake switches to later: OpenSSL keeps calling the accepting context's callbacks.
+pub(crate) struct Connection {
+    owner: Arc<Applied>,
+    /// What became of the last thing the client offered.
+    offered: Offered,
+    ticket: Option<TicketFate>,
+    /// What came of asking the store: after a HelloRetryRequest OpenSSL asks for the same session
+    /// again, and the store is spared that.
+    verdict: Option<(SessionKey, Result<Session, Reason>)>,
+    outcome: Option<Outcome>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Offered {
+    Nothing,
+    Declined(Reason),
+    /// Handed to OpenSSL, which may still find that it does not fit.
+    Supplied(Source),
+}
+
+impl Connection {
+    pub(crate) fn new(owner: Arc<Applied>) -> Self {
+        Self {
+            owner,
+            offered: Offered::Nothing,
+            ticket: None,
+            verdict: None,
+            outcome: None,
+        }
+    }
+
+    pub(crate) fn policy(&self) -> &Resumption {
+        self.owner.policy()
+    }
+
+    pub(crate) fn outcome(&self) -> Option<Outcome> {
+        self.outcome
+    }
+
+    pub(crate) fn decline(&mut self, reason: Reason) {
+        self.offered = Offered::Declined(reason);
+    }
+
+    pub(crate) fn supply(&mut self, source: Source) {
+        self.offered = Offered::Supplied(source);
+    }
+
+    pub(crate) fn ticket(&self) -> Option<TicketFate> {
+        self.ticket
+    }
+
+    pub(crate) fn set_ticket(&mut self, fate: TicketFate) {
+        self.ticket = Some(fate);
+    }
+
+    /// What came of asking the store for `key` earlier in this handshake.
+    pub(crate) fn verdict(&self, key: &SessionKey) -> Option<Result<Session, Reason>> {
+        let (asked, verdict) = self.verdict.as_ref()?;
+        (asked == key).then(|| verdict.clone())
+    }
+
+    pub(crate) fn remember_verdict(&mut self, key: SessionKey, verdict: Result<Session, Reason>) {
+        self.verdict = Some((key, verdict));
+    }
+
+    /// The handshake is complete: settles the outcome and counts it, the first time only. In TLS
+    /// 1.2 OpenSSL reports completion again when a renegotiation is refused.
+    pub(crate) fn complete(&mut self, version: SslVersion, reused: bool) {
+        if self.outcome.is_some() {
+            return;
+        }
+        let handshake = match (reused, self.offered) {
+            (true, Offered::Supplied(source)) => Handshake::Resumed(source),
+            (true, _) => Handshake::Resumed(Source::Other),
+            (false, _) if self.policy().is_off() => Handshake::Full(Reason::Off),
+            (false, Offered::Nothing) => Handshake::Full(Reason::NothingOffered),
+            (false, Offered::Declined(reason)) => Handshake::Full(reason),
+            (false, Offered::Supplied(_)) => Handshake::Full(Reason::WrongContext),
+        };
+        let outcome = Outcome { version, handshake };
+        self.policy().counters().completed(&outcome, self.ticket);
+        self.outcome = Some(outcome);
+        self.verdict = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connection(policy: &Resumption) -> Connection {
+        Connection::new(Applied::for_tests(policy))
+    }
+
+    fn settled(policy: &Resumption, reused: bool, act: impl FnOnce(&mut Connection)) -> Handshake {
+        let mut connection = connection(policy);
+        act(&mut connection);
+        connection.complete(SslVersion::TLS1_3, reused);
+        connection.outcome().unwrap().handshake
+    }
+
+    #[test]
+    fn the_outcome_follows_what_was_offered() {
+        let policy = Resumption::stateful(crate::MemoryStore::default());
+        let full = |reason| Handshake::Full(reason);
+        assert_eq!(
+            settled(&policy, false, |_| {}),
+            full(Reason::NothingOffered)
+        );
+        assert_eq!(
+            settled(&policy, false, |c| c.decline(Reason::Expired)),
+            full(Reason::Expired)
+        );
+        assert_eq!(
+            settled(&policy, false, |c| c.supply(Source::Store)),
+            full(Reason::WrongContext)
+        );
+        assert_eq!(
+            settled(&policy, true, |c| {
+                c.decline(Reason::NotFound);
+                c.supply(Source::Store);
+            }),
+            Handshake::Resumed(Source::Store)
+        );
+        assert_eq!(
+            settled(&policy, true, |_| {}),
+            Handshake::Resumed(Source::Other)
+        );
+        assert_eq!(
+            settled(&Resumption::off(), false, |_| {}),
+            full(Reason::Off)
+        );
+    }
+
+    #[test]
+    fn a_connection_is_counted_once() {
+        let policy = Resumption::off();
+        let mut connection = connection(&policy);
+        connection.complete(SslVersion::TLS1_2, false);
+        connection.complete(SslVersion::TLS1_2, true);
+        let stats = policy.stats();
+        assert_eq!((stats.tls12.full, stats.tls12.resumed), (1, 0));
+    }
+}

@@ -1,0 +1,34 @@
+use std::time::Duration;
+
+use openssl::error::ErrorStack;
+
+use crate::keys::KeyError;
+
+/// Why [`set_resumption`](crate::SslContextBuilderExt::set_resumption) refused a policy.
+///
+/// A policy that cannot work is refused here, before a connection meets it; the context is then
+/// as it was.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The [`lifetime`](crate::Resumption::lifetime) is out of bounds.
+    #[error("lifetime must be at least 1 second and at most 7 days, not {0:?}")]
+    Lifetime(Duration),
+
+    /// The context accepts early data (`SSL_CTX_set_max_early_data`).
+    ///
+    /// With early data on, OpenSSL's replay protection turns tickets into entries of its internal
+    /// cache, which this library keeps off, and no TLS 1.3 session would resume.
+    #[error(
+        "early data is not supported: set_max_early_data is {0}, set it to 0 before set_resumption"
+    )]
+    EarlyData(u32),
+
+    /// The source of the ticket keys gave none, so no ticket could be sealed.
+    #[error("no ticket key to begin with")]
+    Keys(#[source] KeyError),
+
+    /// OpenSSL refused a setting or was out of memory.
+    #[error("OpenSSL refused a setting of the context")]
+    OpenSsl(#[from] ErrorStack),
+}

@@ -1,0 +1,139 @@
+//! Decisions of the new-session and get-session callbacks.
+
+use std::panic::AssertUnwindSafe;
+use std::time::{Duration, Instant, SystemTime};
+
+use openssl::ssl::{SslSession, SslSessionRef, SslVersion};
+
+use crate::connection::Connection;
+use crate::ffi;
+use crate::guard::catch;
+use crate::outcome::{Reason, Source};
+use crate::resumption::Resumption;
+use crate::stamp::{self, Claims};
+use crate::store::{Session, SessionKey, StoreError};
+
+/// The length of every session id that OpenSSL makes. What a client sends may be shorter.
+const ID_LEN: usize = 32;
+
+/// A store call that takes this long is counted as slow.
+const SLOW: Duration = Duration::from_millis(10);
+
+/// OpenSSL made a session that can be resumed by its id: stores it.
+pub(crate) fn new_session(policy: &Resumption, session: &SslSessionRef) {
+    let Some(store) = policy.store() else { return };
+    let tls13 = session.protocol_version() == SslVersion::TLS1_3;
+    // In hybrid mode TLS 1.3 sessions travel in tickets; OpenSSL reports them all the same, under
+    // an id that nobody will ask for.
+    if session.id().len() != ID_LEN || (tls13 && policy.keys().is_some()) {
+        return;
+    }
+    let key = SessionKey::derive(policy.scope_bytes(), tls13, session.id());
+    let Some(der) = ffi::session_to_der(session) else {
+        return;
+    };
+    let record = Session::new(Claims::of(session).expires_at, der.as_bytes());
+    if call(policy, || store.put(&key, record)).is_ok() {
+        policy.counters().puts.add_one();
+    }
+}
+
+/// The client offered a session id, or in TLS 1.3 a stateful ticket: returns its session.
+pub(crate) fn get_session(
+    connection: &mut Connection,
+    version: SslVersion,
+    id: &[u8],
+    now: SystemTime,
+) -> Option<SslSession> {
+    match look_up(connection, version, id, now) {
+        Ok(session) => {
+            connection.supply(Source::Store);
+            Some(session)
+        }
+        Err(reason) => {
+            connection.decline(reason);
+            None
+        }
+    }
+}
+
+fn look_up(
+    connection: &mut Connection,
+    version: SslVersion,
+    id: &[u8],
+    now: SystemTime,
+) -> Result<SslSession, Reason> {
+    if id.len() != ID_LEN {
+        return Err(Reason::NotFound);
+    }
+    let tls13 = version == SslVersion::TLS1_3;
+    let key = SessionKey::derive(connection.policy().scope_bytes(), tls13, id);
+    if let Some(verdict) = connection.verdict(&key) {
+        return ffi::session_from_der(verdict?.payload()).ok_or(Reason::StoreFailed);
+    }
+    let judged = ask(connection.policy(), &key, now)
+        .and_then(|record| judge(connection.policy(), record, version, id, now));
+    let (verdict, session) = match judged {
+        Ok((record, session)) => (Ok(record), Ok(session)),
+        Err(reason) => (Err(reason), Err(reason)),
+    };
+    connection.remember_verdict(key, verdict);
+    session
+}
+
+/// Asks the store for a session that has not expired.
+fn ask(policy: &Resumption, key: &SessionKey, now: SystemTime) -> Result<Session, Reason> {
+    let store = policy.store().ok_or(Reason::NotFound)?;
+    let Some(record) = call(policy, || store.get(key))? else {
+        policy.counters().misses.add_one();
+        return Err(Reason::NotFound);
+    };
+    if record.expires_at() <= now {
+        policy.counters().expired.add_one();
+        return Err(Reason::Expired);
+    }
+    Ok(record)
+}
+
+/// Decodes what the store returned, and makes sure that it is the session asked for: on OpenSSL
+/// 3.0 one with another id would break the handshake later (P25).
+fn judge(
+    policy: &Resumption,
+    record: Session,
+    version: SslVersion,
+    id: &[u8],
+    now: SystemTime,
+) -> Result<(Session, SslSession), Reason> {
+    let counters = policy.counters();
+    let decoded = ffi::session_from_der(record.payload()).filter(|session| session.id() == id);
+    let Some(session) = decoded else {
+        counters.errors.add_one();
+        return Err(Reason::StoreFailed);
+    };
+    match stamp::check(&Claims::of(&session), version, now) {
+        Ok(()) => {
+            counters.hits.add_one();
+            Ok((record, session))
+        }
+        Err(reason) => {
+            counters.errors.add_one();
+            Err(reason)
+        }
+    }
+}
+
+/// Calls the store: measures it, counts, and turns an error or a panic into `StoreFailed`.
+fn call<T>(policy: &Resumption, f: impl FnOnce() -> Result<T, StoreError>) -> Result<T, Reason> {
+    let start = Instant::now();
+    let answer = catch(AssertUnwindSafe(f));
+    if start.elapsed() >= SLOW {
+        policy.counters().slow.add_one();
+    }
+    match answer {
+        Some(Ok(answer)) => Ok(answer),
+        _ => {
+            policy.counters().errors.add_one();
+            Err(Reason::StoreFailed)
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Decisions of the ticket-key and decrypt-ticket callbacks.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use openssl::ssl::{SslSessionRef, SslVersion};
+
+use crate::connection::Connection;
+use crate::keys::{Standing, TicketKey};
+use crate::outcome::{Reason, Source, TicketFate};
+use crate::stamp::{self, Claims};
+
+/// What OpenSSL could make of a ticket, before it asks us whether to use it.
+pub(crate) enum Ticket<'a> {
+    /// The client can handle tickets but has none.
+    Empty,
+    /// Too short, sealed under a key we did not give, its MAC is wrong, or no session is inside.
+    Unreadable,
+    Opened(&'a SslSessionRef),
+}
+
+/// What to do with a ticket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Full handshake and a new ticket.
+    Decline,
+    /// Resume, and leave the client its ticket.
+    Use,
+    /// Resume, and give the client a new ticket.
+    Renew,
+}
+
+/// A ticket is to be sealed: the key, or none for a connection without a ticket.
+pub(crate) fn seal(connection: &Connection, now: SystemTime) -> Option<Arc<TicketKey>> {
+    connection.policy().keys()?.sealing(now)
+}
+
+/// A ticket names a key: the key, if we hold it.
+pub(crate) fn open(
+    connection: &mut Connection,
+    name: &[u8; 16],
+    now: SystemTime,
+) -> Option<Arc<TicketKey>> {
+    let found = connection.policy().keys()?.opening(name, now);
+    let (fate, key) = match found {
+        Some((key, standing)) => {
+            let retired = standing == Standing::Retired;
+            (TicketFate::Opened { retired }, Some(key))
+        }
+        None => (TicketFate::UnknownKey, None),
+    };
+    connection.set_ticket(fate);
+    key
+}
+
+/// The ticket has been opened or not: decides what to do with it.
+pub(crate) fn decide(
+    connection: &mut Connection,
+    version: SslVersion,
+    ticket: &Ticket<'_>,
+    now: SystemTime,
+) -> Verdict {
+    let session = match ticket {
+        Ticket::Empty => return Verdict::Decline,
+        Ticket::Unreadable => {
+            // `open` came before, unless the ticket was too short to name a key.
+            if connection.ticket() == Some(TicketFate::UnknownKey) {
+                connection.decline(Reason::UnknownKey);
+            } else {
+                connection.set_ticket(TicketFate::Malformed);
+                connection.decline(Reason::Malformed);
+            }
+            return Verdict::Decline;
+        }
+        Ticket::Opened(session) => session,
+    };
+    if let Err(reason) = stamp::check(&Claims::of(session), version, now) {
+        connection.decline(reason);
+        return Verdict::Decline;
+    }
+    connection.supply(Source::Ticket);
+    // TLS 1.3 clients use a ticket once (RFC 8446, appendix C.4), so each resumption brings the
+    // next. In TLS 1.2 a ticket serves until its key is no longer the one that seals.
+    let retired = connection.ticket() == Some(TicketFate::Opened { retired: true });
+    if version == SslVersion::TLS1_3 || retired {
+        Verdict::Renew
+    } else {
+        Verdict::Use
+    }
+}
