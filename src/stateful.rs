@@ -3,6 +3,7 @@
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant, SystemTime};
 
+use openssl::sha::Sha256;
 use openssl::ssl::{SslSession, SslSessionRef, SslVersion};
 
 use crate::connection::Connection;
@@ -15,6 +16,8 @@ use crate::store::{Session, SessionKey, StoreError};
 
 /// The length of every session id that OpenSSL makes. What a client sends may be shorter.
 const ID_LEN: usize = 32;
+
+const CHECKSUM_LEN: usize = 8;
 
 /// A store call that takes this long is counted as slow.
 const SLOW: Duration = Duration::from_millis(10);
@@ -32,7 +35,8 @@ pub(crate) fn new_session(policy: &Resumption, session: &SslSessionRef) {
     let Some(der) = ffi::session_to_der(session) else {
         return;
     };
-    let record = Session::new(Claims::of(session).expires_at, der.as_bytes());
+    let check = checksum(&key, der.as_bytes());
+    let record = Session::new(Claims::of(session).expires_at, [&check, der.as_bytes()]);
     if call(policy, || store.put(&key, record)).is_ok() {
         policy.counters().puts.add_one();
     }
@@ -69,10 +73,10 @@ fn look_up(
     let tls13 = version == SslVersion::TLS1_3;
     let key = SessionKey::derive(connection.policy().scope_bytes(), tls13, id);
     if let Some(verdict) = connection.verdict(&key) {
-        return ffi::session_from_der(verdict?.payload()).ok_or(Reason::StoreFailed);
+        return decode(&key, &verdict?).ok_or(Reason::StoreFailed);
     }
     let judged = ask(connection.policy(), &key, now)
-        .and_then(|record| judge(connection.policy(), record, version, id, now));
+        .and_then(|record| judge(connection.policy(), &key, record, version, now));
     let (verdict, session) = match judged {
         Ok((record, session)) => (Ok(record), Ok(session)),
         Err(reason) => (Err(reason), Err(reason)),
@@ -95,18 +99,16 @@ fn ask(policy: &Resumption, key: &SessionKey, now: SystemTime) -> Result<Session
     Ok(record)
 }
 
-/// Decodes what the store returned, and makes sure that it is the session asked for: on OpenSSL
-/// 3.0 one with another id would break the handshake later (P25).
+/// Makes sure that what the store returned is the session asked for.
 fn judge(
     policy: &Resumption,
+    key: &SessionKey,
     record: Session,
     version: SslVersion,
-    id: &[u8],
     now: SystemTime,
 ) -> Result<(Session, SslSession), Reason> {
     let counters = policy.counters();
-    let decoded = ffi::session_from_der(record.payload()).filter(|session| session.id() == id);
-    let Some(session) = decoded else {
+    let Some(session) = decode(key, &record) else {
         counters.errors.add_one();
         return Err(Reason::StoreFailed);
     };
@@ -120,6 +122,26 @@ fn judge(
             Err(reason)
         }
     }
+}
+
+/// A record is a checksum and the DER of a session.
+fn decode(key: &SessionKey, record: &Session) -> Option<SslSession> {
+    let (check, der) = record.payload().split_first_chunk()?;
+    if *check != checksum(key, der) {
+        return None;
+    }
+    ffi::session_from_der(der)
+}
+
+/// Tells a record that was damaged, or stored under another key, before OpenSSL sees it: a session
+/// with another id breaks the handshake on OpenSSL 3.0 (P25), one with a damaged secret on all.
+///
+/// A store that wants to deceive can compute it; against that sessions are sealed.
+fn checksum(key: &SessionKey, der: &[u8]) -> [u8; CHECKSUM_LEN] {
+    let mut hash = Sha256::new();
+    hash.update(key.as_bytes());
+    hash.update(der);
+    *hash.finish().first_chunk().expect("8 is less than 32")
 }
 
 /// Calls the store: measures it, counts, and turns an error or a panic into `StoreFailed`.

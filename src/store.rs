@@ -145,8 +145,8 @@ impl fmt::Debug for SessionKey {
 /// A stored session: opaque, versioned, wiped when dropped, never printed.
 ///
 /// As bytes it is one version byte (1), the expiry in seconds since the Unix epoch (8 bytes,
-/// big-endian) and a payload, which is the DER of an `SSL_SESSION` or what a store over a store
-/// made of it. **The bytes hold the secrets of live connections**: seal them before they leave the
+/// big-endian) and a payload, which is a checksum and the DER of an `SSL_SESSION`, or what a store
+/// over a store made of them. **The bytes hold the secrets of live connections**: seal them before they leave the
 /// process.
 #[derive(Clone)]
 pub struct Session(Secret);
@@ -155,13 +155,17 @@ const VERSION: u8 = 1;
 const HEADER: usize = 9;
 
 impl Session {
-    pub(crate) fn new(expires_at: SystemTime, payload: &[u8]) -> Self {
+    /// A session of a payload in two parts.
+    pub(crate) fn new(expires_at: SystemTime, payload: [&[u8]; 2]) -> Self {
         let since = expires_at.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let mut record = Secret::zeroed(HEADER + payload.len());
+        let [first, second] = payload;
+        let mut record = Secret::zeroed(HEADER + first.len() + second.len());
         let (header, rest) = record.as_mut_bytes().split_at_mut(HEADER);
         header[0] = VERSION;
         header[1..].copy_from_slice(&since.as_secs().to_be_bytes());
-        rest.copy_from_slice(payload);
+        let (start, end) = rest.split_at_mut(first.len());
+        start.copy_from_slice(first);
+        end.copy_from_slice(second);
         Self(record)
     }
 
@@ -260,7 +264,7 @@ mod tests {
     #[test]
     fn a_session_survives_its_bytes() {
         let expires_at = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
-        let session = Session::new(expires_at, b"der");
+        let session = Session::new(expires_at, [b"der", b""]);
         let read = Session::from_bytes(session.as_bytes()).unwrap();
         assert_eq!(read.expires_at(), expires_at);
         assert_eq!(read.payload(), b"der");
@@ -291,7 +295,7 @@ mod tests {
 
     #[test]
     fn debug_shows_no_session_bytes() {
-        let session = Session::new(SystemTime::now(), b"\xde\xad\xbe\xef");
+        let session = Session::new(SystemTime::now(), [b"\xde\xad", b"\xbe\xef"]);
         let shown = format!("{session:?}");
         assert!(!shown.contains("222") && !shown.contains("de"), "{shown}");
     }

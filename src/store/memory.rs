@@ -185,7 +185,10 @@ mod tests {
     }
 
     fn session(len: usize) -> Session {
-        Session::new(SystemTime::now() + Duration::from_secs(60), &vec![0; len])
+        Session::new(
+            SystemTime::now() + Duration::from_secs(60),
+            [&vec![0; len], b""],
+        )
     }
 
     fn usage(store: &MemoryStore) -> (u64, u64, u64) {
@@ -267,7 +270,7 @@ mod tests {
     fn an_expired_session_is_returned_once_and_gone() {
         let store = MemoryStore::default();
         let end = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000);
-        store.put(&key(0), Session::new(end, b"x")).unwrap();
+        store.put(&key(0), Session::new(end, [b"x", b""])).unwrap();
         assert!(
             store
                 .get_at(&key(0), end - Duration::from_secs(1))

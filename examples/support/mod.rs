@@ -1,0 +1,206 @@
+//! What the examples and the tests share: certificates minted on the spot, and a client that keeps
+//! its sessions as bytes.
+
+#![allow(dead_code, reason = "each example uses its own part")]
+#![allow(
+    unreachable_pub,
+    missing_docs,
+    missing_debug_implementations,
+    reason = "no public interface"
+)]
+
+use std::io::{Read, Write};
+use std::sync::{Arc, Mutex};
+
+use openssl::asn1::Asn1Time;
+use openssl::bn::{BigNum, MsbOption};
+use openssl::ec::{EcGroup, EcKey};
+use openssl::error::ErrorStack;
+use openssl::hash::MessageDigest;
+use openssl::nid::Nid;
+use openssl::pkey::{PKey, Private};
+use openssl::ssl::{
+    HandshakeError, Ssl, SslContext, SslContextBuilder, SslMethod, SslOptions, SslSession,
+    SslSessionCacheMode, SslStream, SslVersion,
+};
+use openssl::x509::extension::{BasicConstraints, SubjectAlternativeName};
+use openssl::x509::{X509, X509NameBuilder};
+
+/// A certificate and its private key.
+pub struct Identity {
+    pub cert: X509,
+    pub key: PKey<Private>,
+}
+
+/// Mints a certificate for `name` and localhost, signed by `issuer` or else by itself.
+pub fn mint(name: &str, issuer: Option<&Identity>) -> Result<Identity, ErrorStack> {
+    let curve = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1)?;
+    let key = PKey::from_ec_key(EcKey::generate(&curve)?)?;
+
+    let mut subject = X509NameBuilder::new()?;
+    subject.append_entry_by_nid(Nid::COMMONNAME, name)?;
+    let subject = subject.build();
+    let mut serial = BigNum::new()?;
+    serial.rand(159, MsbOption::MAYBE_ZERO, false)?;
+
+    let mut cert = X509::builder()?;
+    cert.set_version(2)?;
+    let serial = serial.to_asn1_integer()?;
+    cert.set_serial_number(&serial)?;
+    let (today, in_a_month) = (Asn1Time::days_from_now(0)?, Asn1Time::days_from_now(30)?);
+    cert.set_not_before(&today)?;
+    cert.set_not_after(&in_a_month)?;
+    cert.set_subject_name(&subject)?;
+    cert.set_issuer_name(issuer.map_or(&subject, |issuer| issuer.cert.subject_name()))?;
+    cert.set_pubkey(&key)?;
+    if issuer.is_none() {
+        cert.append_extension(BasicConstraints::new().critical().ca().build()?)?;
+    }
+    let names = SubjectAlternativeName::new()
+        .dns(name)
+        .dns("localhost")
+        .ip("127.0.0.1")
+        .ip("::1")
+        .build(&cert.x509v3_context(issuer.map(|issuer| &*issuer.cert), None))?;
+    cert.append_extension(names)?;
+    cert.sign(
+        issuer.map_or(&key, |issuer| &issuer.key),
+        MessageDigest::sha256(),
+    )?;
+    Ok(Identity {
+        cert: cert.build(),
+        key,
+    })
+}
+
+/// The three kinds of client that the mode table tells apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Tls12,
+    Tls12WithoutTickets,
+    Tls13,
+}
+
+impl Kind {
+    pub const ALL: [Self; 3] = [Self::Tls12, Self::Tls12WithoutTickets, Self::Tls13];
+
+    pub fn version(self) -> SslVersion {
+        match self {
+            Self::Tls12 | Self::Tls12WithoutTickets => SslVersion::TLS1_2,
+            Self::Tls13 => SslVersion::TLS1_3,
+        }
+    }
+}
+
+/// A TLS client that collects the sessions it is given, as DER.
+pub struct Client {
+    context: SslContext,
+    sessions: Arc<Mutex<Vec<Vec<u8>>>>,
+    server_name: Option<String>,
+}
+
+/// One finished connection, as the client saw it.
+#[derive(Debug)]
+pub struct Seen {
+    pub version: &'static str,
+    pub resumed: bool,
+    /// The sessions that the client got, in order: those it may offer next time.
+    pub sessions: Vec<Vec<u8>>,
+    /// What the server sent.
+    pub reply: Vec<u8>,
+}
+
+impl Client {
+    /// A client that trusts any server: it is there to test resumption.
+    pub fn new(kind: Kind) -> Result<Self, ErrorStack> {
+        Self::with(kind, |_| Ok(()))
+    }
+
+    /// A client whose context `adjust` has the last word on.
+    pub fn with(
+        kind: Kind,
+        adjust: impl FnOnce(&mut SslContextBuilder) -> Result<(), ErrorStack>,
+    ) -> Result<Self, ErrorStack> {
+        let sessions = Arc::new(Mutex::new(Vec::new()));
+        let mut context = SslContextBuilder::new(SslMethod::tls_client())?;
+        context.set_min_proto_version(Some(kind.version()))?;
+        context.set_max_proto_version(Some(kind.version()))?;
+        if kind == Kind::Tls12WithoutTickets {
+            context.set_options(SslOptions::NO_TICKET);
+        }
+        context
+            .set_session_cache_mode(SslSessionCacheMode::CLIENT | SslSessionCacheMode::NO_INTERNAL);
+        let collected = Arc::clone(&sessions);
+        context.set_new_session_callback(move |_, session| {
+            // As bytes, because OpenSSL marks session objects as not resumable when a connection
+            // ends without a shutdown.
+            let der = session.to_der().expect("a session to encode");
+            collected
+                .lock()
+                .expect("no panic under this lock")
+                .push(der);
+        });
+        adjust(&mut context)?;
+        Ok(Self {
+            context: context.build(),
+            sessions,
+            server_name: None,
+        })
+    }
+
+    /// Sends `name` as the server name (SNI).
+    #[must_use]
+    pub fn server_name(mut self, name: &str) -> Self {
+        self.server_name = Some(name.to_owned());
+        self
+    }
+
+    /// Shakes hands over `stream`, offering `session`.
+    ///
+    /// A TLS 1.2 session is collected by then; TLS 1.3 tickets come with the server's data.
+    pub fn connect<S: Read + Write>(
+        &self,
+        stream: S,
+        session: Option<&[u8]>,
+    ) -> Result<SslStream<S>, HandshakeError<S>> {
+        self.sessions
+            .lock()
+            .expect("no panic under this lock")
+            .clear();
+        let mut ssl = Ssl::new(&self.context).map_err(HandshakeError::SetupFailure)?;
+        if let Some(name) = &self.server_name {
+            ssl.set_hostname(name)
+                .map_err(HandshakeError::SetupFailure)?;
+        }
+        if let Some(der) = session {
+            offer(&mut ssl, der).map_err(HandshakeError::SetupFailure)?;
+        }
+        ssl.connect(stream)
+    }
+
+    /// Reads until the server closes, closes too, and returns what there was to see.
+    pub fn finish<S: Read + Write>(&self, mut stream: SslStream<S>) -> std::io::Result<Seen> {
+        let mut reply = Vec::new();
+        stream.read_to_end(&mut reply)?;
+        // The server may be gone already; the session is none the worse for it.
+        let _ = stream.shutdown();
+        let sessions =
+            std::mem::take(&mut *self.sessions.lock().expect("no panic under this lock"));
+        Ok(Seen {
+            version: stream.ssl().version_str(),
+            resumed: stream.ssl().session_reused(),
+            sessions,
+            reply,
+        })
+    }
+}
+
+#[expect(
+    unsafe_code,
+    reason = "`set_session` leaves it to the caller that the session is a client's"
+)]
+fn offer(ssl: &mut Ssl, der: &[u8]) -> Result<(), ErrorStack> {
+    let session = SslSession::from_der(der)?;
+    // SAFETY: the session has just been decoded, for this SSL alone.
+    unsafe { ssl.set_session(&session) }
+}

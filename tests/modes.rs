@@ -1,0 +1,352 @@
+//! The table of modes, cell by cell, and what policies and contexts share.
+
+mod common;
+
+use common::*;
+use openssl::ssl::{SslOptions, SslSessionCacheMode, SslVersion};
+use openssl_resumption::{
+    Handshake::{self, Full, Resumed},
+    MemoryStore, Reason, Resumption, Source, SslContextBuilderExt, TicketKeys,
+};
+
+/// What the second of two connections is, by mode and kind of client.
+const TABLE: [(&str, [Handshake; 3]); 4] = [
+    // TLS 1.2 with the ticket extension, TLS 1.2 without, TLS 1.3
+    (
+        "stateful",
+        [
+            Resumed(Source::Store),
+            Resumed(Source::Store),
+            Resumed(Source::Store),
+        ],
+    ),
+    (
+        "stateless",
+        [
+            Resumed(Source::Ticket),
+            Full(Reason::NothingOffered),
+            Resumed(Source::Ticket),
+        ],
+    ),
+    (
+        "hybrid",
+        [
+            Resumed(Source::Ticket),
+            Resumed(Source::Store),
+            Resumed(Source::Ticket),
+        ],
+    ),
+    (
+        "off",
+        [Full(Reason::Off), Full(Reason::Off), Full(Reason::Off)],
+    ),
+];
+
+#[test]
+fn every_cell_of_the_table_holds() {
+    for ((mode, policy), (name, row)) in modes().into_iter().zip(TABLE) {
+        assert_eq!(mode, name);
+        let context = context(&policy);
+        for (kind, expected) in Kind::ALL.into_iter().zip(row) {
+            let client = Client::new(kind).unwrap();
+            let before = policy.stats();
+            let first = meet(&context, &client, None);
+            let why = if mode == "off" {
+                Reason::Off
+            } else {
+                Reason::NothingOffered
+            };
+            assert_eq!(first.agreed(), Full(why), "{mode} {kind:?}");
+            let second = meet(&context, &client, first.next());
+            assert_eq!(second.agreed(), expected, "{mode} {kind:?}");
+
+            // What each mode promises not to touch, and the sums.
+            let stats = policy.stats();
+            let lookups = stats.store.hits + stats.store.misses + stats.store.expired;
+            match mode {
+                "stateful" => assert_eq!((stats.tickets.sealed, stats.tickets.opened), (0, 0)),
+                "stateless" => assert_eq!((stats.store.puts, lookups), (0, 0)),
+                "hybrid" => assert_eq!(
+                    stats.store.puts,
+                    before.store.puts + u64::from(kind == Kind::Tls12WithoutTickets)
+                ),
+                _ => assert_eq!((stats.store.puts, lookups, stats.tickets.sealed), (0, 0, 0)),
+            }
+            let version = |s: &openssl_resumption::Stats| match kind.version() {
+                SslVersion::TLS1_3 => s.tls13,
+                _ => s.tls12,
+            };
+            let resumed = u64::from(matches!(expected, Resumed(_)));
+            assert_eq!(version(&stats).resumed - version(&before).resumed, resumed);
+            assert_eq!(version(&stats).full - version(&before).full, 2 - resumed);
+            assert_eq!((stats.store.errors, stats.overridden), (0, 0));
+        }
+        assert_eq!(context.session_cache_size(), 20_480, "left alone");
+    }
+}
+
+#[test]
+fn twenty_resumptions_in_a_row_each_with_the_ticket_before() {
+    for (mode, policy) in modes() {
+        let context = context(&policy);
+        for (kind, expected) in Kind::ALL
+            .into_iter()
+            .zip(TABLE.iter().find(|r| r.0 == mode).unwrap().1)
+        {
+            if matches!(expected, Full(_)) {
+                continue;
+            }
+            let client = Client::new(kind).unwrap();
+            let mut met = meet(&context, &client, None);
+            let mut offered = vec![met.next().unwrap().to_vec()];
+            for round in 1..=20 {
+                met = meet(&context, &client, offered.last().map(Vec::as_slice));
+                assert_eq!(met.agreed(), expected, "{mode} {kind:?} round {round}");
+                if let Some(next) = met.next() {
+                    offered.push(next.to_vec());
+                } else {
+                    assert_ne!(
+                        kind,
+                        Kind::Tls13,
+                        "{mode}: a TLS 1.3 resumption gave no ticket"
+                    );
+                }
+            }
+            if kind == Kind::Tls13 {
+                assert_eq!(offered.len(), 21);
+                offered.sort_unstable();
+                offered.dedup();
+                assert_eq!(offered.len(), 21, "{mode}: a ticket was given twice");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_number_of_tickets_is_as_told() {
+    let client = Client::new(Kind::Tls13).unwrap();
+    let tickets = |policy: &Resumption| meet(&context(policy), &client, None).client.sessions.len();
+    for ((mode, policy), default) in modes().into_iter().zip([1, 2, 2, 0]) {
+        assert_eq!(tickets(&policy), default, "{mode}");
+        let told = if mode == "off" { 0 } else { 3 };
+        assert_eq!(tickets(&policy.clone().tickets(3)), told, "{mode}");
+        assert_eq!(tickets(&policy.tickets(0)), 0, "{mode}");
+    }
+}
+
+#[test]
+fn every_ticket_of_several_resumes() {
+    for (mode, policy) in modes().into_iter().take(3) {
+        let context = context(&policy.tickets(3));
+        let client = Client::new(Kind::Tls13).unwrap();
+        let first = meet(&context, &client, None);
+        for ticket in &first.client.sessions {
+            assert!(
+                meet(&context, &client, Some(ticket)).client.resumed,
+                "{mode}"
+            );
+        }
+    }
+}
+
+#[test]
+fn off_gives_tls_1_2_clients_nothing_to_offer() {
+    let context = context(&Resumption::off());
+    for kind in Kind::ALL {
+        let met = meet(&context, &Client::new(kind).unwrap(), None);
+        assert_eq!(met.client.sessions.len(), 0, "{kind:?}");
+    }
+}
+
+#[test]
+fn the_last_policy_on_a_builder_wins() {
+    for (i, (first_mode, first)) in modes().into_iter().enumerate() {
+        for (j, (mode, policy)) in modes().into_iter().enumerate() {
+            let mut builder = acceptor();
+            builder.set_resumption(&first).unwrap();
+            builder.set_resumption(&policy).unwrap();
+            let context = builder.build().into_context();
+            for (kind, expected) in Kind::ALL.into_iter().zip(TABLE[j].1) {
+                let client = Client::new(kind).unwrap();
+                let met = meet(&context, &client, None);
+                let met = meet(&context, &client, met.next());
+                assert_eq!(met.agreed(), expected, "{first_mode}, then {mode} {kind:?}");
+            }
+            assert_eq!(
+                handshakes(&first.stats()),
+                (0, 0),
+                "{i} {first_mode}, then {mode}"
+            );
+            assert_eq!(policy.stats().overridden, 0, "{first_mode}, then {mode}");
+        }
+    }
+}
+
+#[test]
+fn a_reloaded_certificate_keeps_sessions_and_keys() {
+    for (mode, policy) in modes().into_iter().take(3) {
+        for kind in [Kind::Tls12, Kind::Tls13] {
+            let client = Client::new(kind).unwrap();
+            let old = context(&policy);
+            let met = meet(&old, &client, None);
+            drop(old);
+
+            let renewed = mint("localhost", None).unwrap();
+            let mut builder = acceptor();
+            builder.set_certificate(&renewed.cert).unwrap();
+            builder.set_private_key(&renewed.key).unwrap();
+            builder.set_resumption(&policy).unwrap();
+            let new = builder.build().into_context();
+            assert!(
+                meet(&new, &client, met.next()).client.resumed,
+                "{mode} {kind:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn clones_share_sessions_and_statistics_but_not_knobs() {
+    let policy = Resumption::stateful(MemoryStore::default());
+    let (shop, blog) = (policy.clone().scope("shop"), policy.clone().scope("blog"));
+    let (shop, blog) = (context(&shop), context(&blog));
+    for kind in Kind::ALL {
+        let client = Client::new(kind).unwrap();
+        let met = meet(&shop, &client, None);
+        let strayed = meet(&blog, &client, met.next());
+        assert_eq!(strayed.agreed(), Full(Reason::NotFound), "{kind:?}");
+        assert!(meet(&shop, &client, met.next()).client.resumed, "{kind:?}");
+    }
+    assert_eq!(handshakes(&policy.stats()), (6, 3));
+}
+
+#[test]
+fn tickets_of_another_scope_are_opened_and_refused() {
+    let keys = TicketKeys::random();
+    let shop = Resumption::stateless(keys.clone()).scope("shop");
+    let blog = Resumption::stateless(keys).scope("blog");
+    for kind in [Kind::Tls12, Kind::Tls13] {
+        let client = Client::new(kind).unwrap();
+        let met = meet(&context(&shop), &client, None);
+        let strayed = meet(&context(&blog), &client, met.next());
+        assert_eq!(strayed.agreed(), Full(Reason::WrongContext), "{kind:?}");
+        let at_home = meet(&context(&blog), &client, strayed.next());
+        assert_eq!(
+            at_home.agreed(),
+            Resumed(Source::Ticket),
+            "a declined client gets a ticket"
+        );
+    }
+    let tickets = blog.stats().tickets;
+    assert_eq!(
+        (tickets.opened, tickets.unknown_key, tickets.malformed),
+        (4, 0, 0)
+    );
+}
+
+#[test]
+fn an_mtls_server_resumes() {
+    let ca = mint("clients", None).unwrap();
+    let me = mint("me", Some(&ca)).unwrap();
+    for (mode, policy) in modes().into_iter().take(3) {
+        for kind in [Kind::Tls12, Kind::Tls13] {
+            let client = client_as(kind, &me);
+            let mut builder = acceptor();
+            demand_certificates(&mut builder, &ca);
+            builder.set_resumption(&policy).unwrap();
+            let context = builder.build().into_context();
+            let first = meet(&context, &client, None);
+            let second = meet(&context, &client, first.next());
+            assert!(matches!(second.agreed(), Resumed(_)), "{mode} {kind:?}");
+        }
+    }
+}
+
+#[test]
+fn a_hello_retry_request_asks_the_store_once() {
+    let policy = Resumption::stateful(MemoryStore::default());
+    let mut builder = acceptor();
+    builder.set_groups_list("P-384").unwrap();
+    builder.set_resumption(&policy).unwrap();
+    let context = builder.build().into_context();
+    let client = Client::with(Kind::Tls13, |c| c.set_groups_list("P-256:P-384")).unwrap();
+    let met = meet(&context, &client, None);
+    assert_eq!(
+        meet(&context, &client, met.next()).agreed(),
+        Resumed(Source::Store)
+    );
+    assert_eq!(policy.stats().store.hits, 1);
+
+    let mut unknown = met.next().unwrap().to_vec();
+    let ticket = field(&unknown, TICKET).unwrap();
+    assert_eq!(ticket.len(), 32);
+    unknown[ticket.start] ^= 1;
+    assert_eq!(
+        meet(&context, &client, Some(&unknown)).agreed(),
+        Full(Reason::NotFound)
+    );
+    assert_eq!(policy.stats().store.misses, 1);
+}
+
+#[test]
+fn each_ticket_is_counted_once_also_with_a_hello_retry_request() {
+    let policy = Resumption::stateless(TicketKeys::random());
+    let mut builder = acceptor();
+    builder.set_groups_list("P-384").unwrap();
+    builder.set_resumption(&policy).unwrap();
+    let context = builder.build().into_context();
+    let client = Client::with(Kind::Tls13, |c| c.set_groups_list("P-256:P-384")).unwrap();
+    let met = meet(&context, &client, None);
+    assert_eq!(
+        meet(&context, &client, met.next()).agreed(),
+        Resumed(Source::Ticket)
+    );
+    assert_eq!(
+        (policy.stats().tickets.sealed, policy.stats().tickets.opened),
+        (3, 1)
+    );
+}
+
+#[test]
+fn settings_changed_afterwards_are_noticed_and_connections_complete() {
+    type Change = fn(&mut openssl::ssl::SslAcceptorBuilder);
+    let changes: [(&str, Change); 4] = [
+        ("options", |b| {
+            b.set_options(SslOptions::NO_TICKET);
+        }),
+        ("cache mode", |b| {
+            b.set_session_cache_mode(SslSessionCacheMode::SERVER);
+        }),
+        ("session callback", |b| {
+            b.set_new_session_callback(|_, _| {})
+        }),
+        ("number of tickets", |b| b.set_num_tickets(7).unwrap()),
+    ];
+    for (what, change) in changes {
+        let policy = Resumption::stateless(TicketKeys::random());
+        let mut builder = acceptor();
+        builder.set_resumption(&policy).unwrap();
+        change(&mut builder);
+        let context = builder.build().into_context();
+        for kind in Kind::ALL {
+            let client = Client::new(kind).unwrap();
+            let met = meet(&context, &client, None);
+            meet(&context, &client, met.next()).agreed();
+        }
+        assert_eq!(policy.stats().overridden, 1, "{what}: once a context");
+        assert_eq!(
+            handshakes(&policy.stats()).0 + handshakes(&policy.stats()).1,
+            6,
+            "{what}"
+        );
+    }
+}
+
+#[test]
+fn policies_and_outcomes_cross_threads() {
+    fn shared<T: Send + Sync + Clone + std::fmt::Debug + 'static>() {}
+    shared::<Resumption>();
+    shared::<TicketKeys>();
+    shared::<openssl_resumption::Outcome>();
+    shared::<openssl_resumption::Stats>();
+}
