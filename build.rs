@@ -10,7 +10,7 @@ fn main() {
 }
 
 /// Decides on what `openssl-sys` found; `found` looks one of its metadata keys up.
-fn check(found: impl Fn(&str) -> Option<String>) -> Result<(), String> {
+pub(crate) fn check(found: impl Fn(&str) -> Option<String>) -> Result<(), String> {
     for (key, library) in [
         ("BORINGSSL", "BoringSSL"),
         ("AWSLC", "AWS-LC"),

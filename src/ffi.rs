@@ -149,7 +149,7 @@ pub(crate) fn set_timeout(builder: &mut SslContextBuilder, seconds: u64) {
     unsafe { SSL_CTX_set_timeout(builder.as_ptr(), seconds) };
 }
 
-/// Hands a policy to the context and sets the callbacks that its mode needs, and no others.
+/// Hands a policy to the context and sets the callbacks.
 pub(crate) fn install(
     builder: &mut SslContextBuilder,
     settings: &Settings,
@@ -164,19 +164,19 @@ pub(crate) fn install(
 
     let context = builder.as_ptr();
     let session = settings.session_callbacks;
-    let ticket = settings.ticket_callbacks;
     // SAFETY: `context` is live, and so is a callback: a function.
     unsafe { sys::SSL_CTX_sess_set_new_cb(context, session.then_some(new_session)) };
     // SAFETY: as above.
     unsafe { sys::SSL_CTX_sess_set_get_cb(context, session.then_some(get_session)) };
     // SAFETY: as above.
     unsafe { sys::SSL_CTX_sess_set_remove_cb(context, None) };
-    let callback: Option<TicketKeyCallback> = ticket.then_some(ticket_key);
+    // In all modes: should NO_TICKET be cleared later, tickets are then neither sealed nor opened,
+    // where OpenSSL by itself would use a key of its own and ask nobody.
     // SAFETY: as above.
-    unsafe { SSL_CTX_set_tlsext_ticket_key_evp_cb(context, callback) };
-    let callback: Option<DecryptTicketCallback> = ticket.then_some(decrypt_ticket);
+    unsafe { SSL_CTX_set_tlsext_ticket_key_evp_cb(context, Some(ticket_key)) };
+    let decrypt: DecryptTicketCallback = decrypt_ticket;
     // SAFETY: as above; the argument is never looked at.
-    unsafe { SSL_CTX_set_session_ticket_cb(context, None, callback, ptr::null_mut()) };
+    unsafe { SSL_CTX_set_session_ticket_cb(context, None, Some(decrypt), ptr::null_mut()) };
     // SAFETY: as above.
     unsafe { SSL_CTX_set_info_callback(context, Some(info)) };
     Ok(())
@@ -465,5 +465,40 @@ unsafe extern "C" fn decrypt_ticket(
         None | Some(Verdict::Decline) => SSL_TICKET_RETURN_IGNORE_RENEW,
         Some(Verdict::Use) => SSL_TICKET_RETURN_USE,
         Some(Verdict::Renew) => SSL_TICKET_RETURN_USE_RENEW,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Not by a call of the `openssl` crate: when those fail they empty the queue.
+    fn leave_an_error() {
+        assert!(session_from_der(b"no session").is_none());
+    }
+
+    fn errors_left() -> usize {
+        ErrorStack::get().errors().len()
+    }
+
+    #[test]
+    fn the_error_queue_is_left_as_it_was_found() {
+        leave_an_error();
+        let found = errors_left();
+        assert!(found > 0);
+
+        leave_an_error();
+        shielded((), leave_an_error);
+        assert_eq!(errors_left(), found);
+
+        shielded((), leave_an_error);
+        assert_eq!(errors_left(), 0);
+
+        leave_an_error();
+        shielded((), || {
+            leave_an_error();
+            panic!("with an error in the queue");
+        });
+        assert_eq!(errors_left(), found);
     }
 }

@@ -199,7 +199,6 @@ impl Resumption {
             cache_mode,
             num_tickets,
             session_callbacks: self.store().is_some(),
-            ticket_callbacks: self.keys().is_some(),
         }
     }
 }
@@ -230,7 +229,6 @@ pub(crate) struct Settings {
     pub(crate) cache_mode: SslSessionCacheMode,
     pub(crate) num_tickets: usize,
     pub(crate) session_callbacks: bool,
-    pub(crate) ticket_callbacks: bool,
 }
 
 /// A policy as one context carries it, in its ex-data.

@@ -35,7 +35,7 @@ pub(crate) fn seal(connection: &Connection, now: SystemTime) -> Option<Arc<Ticke
     connection.policy().keys()?.sealing(now)
 }
 
-/// A ticket names a key: the key, if we hold it.
+/// A ticket names a key: the key, if we hold it. Never asked in a mode without keys.
 pub(crate) fn open(
     connection: &mut Connection,
     name: &[u8; 16],

@@ -119,8 +119,11 @@ fn a_key_source_that_panics() {
 /// callbacks insist.
 #[expect(unsafe_code, reason = "this is what other bindings do")]
 fn raw_ssl(context: &SslContext) -> Ssl {
-    // SAFETY: the context is live, and SSL_new returns an SSL of its own.
-    unsafe { Ssl::from_ptr(openssl_sys::SSL_new(context.as_ptr())) }
+    // SAFETY: the context is live.
+    let ssl = unsafe { openssl_sys::SSL_new(context.as_ptr()) };
+    assert!(!ssl.is_null());
+    // SAFETY: SSL_new has just handed over the only reference.
+    unsafe { Ssl::from_ptr(ssl) }
 }
 
 #[test]

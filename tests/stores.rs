@@ -96,6 +96,20 @@ fn an_error_is_a_full_handshake() {
 }
 
 #[test]
+fn errors_that_a_store_leaves_in_openssls_queue_are_taken_out() {
+    let policy = answering(|stored, key| {
+        openssl::x509::X509::from_pem(b"no certificate")
+            .unwrap_err()
+            .put();
+        Ok(honest(stored, key))
+    });
+    for kind in Kind::ALL {
+        // `agreed` looks at the queue.
+        assert_eq!(second(&policy, kind), Resumed(Source::Store));
+    }
+}
+
+#[test]
 fn a_store_that_stores_nothing_counts_errors_and_not_puts() {
     struct Full;
     impl SessionStore for Full {

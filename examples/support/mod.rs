@@ -184,8 +184,20 @@ impl Client {
         stream.read_to_end(&mut reply)?;
         // The server may be gone already; the session is none the worse for it.
         let _ = stream.shutdown();
-        let sessions =
+        let mut sessions =
             std::mem::take(&mut *self.sessions.lock().expect("no panic under this lock"));
+        if stream.ssl().version2() != Some(SslVersion::TLS1_3) {
+            // The callback does not report a ticket renewed in a resumption. Without an id the
+            // session cannot be offered.
+            let session = stream
+                .ssl()
+                .session()
+                .filter(|session| !session.id().is_empty());
+            sessions = session
+                .into_iter()
+                .flat_map(|session| session.to_der())
+                .collect();
+        }
         Ok(Seen {
             version: stream.ssl().version_str(),
             resumed: stream.ssl().session_reused(),

@@ -11,7 +11,7 @@
     reason = "no public interface"
 )]
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::ops::Range;
 use std::os::unix::net::UnixStream;
 use std::sync::OnceLock;
@@ -129,6 +129,16 @@ fn try_meet_with(
     client: &Client,
     session: Option<&[u8]>,
 ) -> (Result<Met, String>, Option<String>) {
+    try_meet_over(ssl, client, session, |stream| stream)
+}
+
+/// Like `try_meet`, with the client's end of the connection wrapped by the test.
+pub fn try_meet_over<S: Read + Write + std::fmt::Debug>(
+    ssl: Ssl,
+    client: &Client,
+    session: Option<&[u8]>,
+    wrap: impl FnOnce(UnixStream) -> S,
+) -> (Result<Met, String>, Option<String>) {
     let (near, far) = UnixStream::pair().unwrap();
     for stream in [&near, &far] {
         stream
@@ -141,7 +151,7 @@ fn try_meet_with(
         (served, openssl::error::ErrorStack::get().errors().len())
     });
     let client = client
-        .connect(near, session)
+        .connect(wrap(near), session)
         .map_err(|e| e.to_string())
         .and_then(|stream| client.finish(stream).map_err(|e| e.to_string()));
     let (served, errors) = server.join().unwrap();
@@ -208,6 +218,16 @@ pub fn field(der: &[u8], n: u8) -> Option<Range<usize>> {
 }
 
 pub const TICKET: u8 = 10;
+
+/// The lifetime hint that came with the client's ticket, in seconds; 0 if none did.
+pub fn hint(der: &[u8]) -> u64 {
+    const LIFETIME_HINT: u8 = 9;
+    field(der, LIFETIME_HINT).map_or(0, |at| {
+        der[at]
+            .iter()
+            .fold(0, |hint, byte| hint << 8 | u64::from(*byte))
+    })
+}
 
 /// The tag at `at`, and where its content is.
 fn header(der: &[u8], at: usize) -> (u8, Range<usize>) {
