@@ -1,0 +1,425 @@
+//! Real clients against the `server` example: `openssl s_client` and Python's `ssl`.
+//!
+//! Not `s_client -reconnect`: it cannot resume TLS 1.3 (openssl#10714).
+
+#![cfg(unix)]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+#[path = "../examples/support/mod.rs"]
+mod support;
+
+/// The `server` example, stopped when dropped.
+struct Server {
+    process: Child,
+    address: SocketAddr,
+}
+
+impl Server {
+    fn start(args: &[&str]) -> Self {
+        // Test binaries are in target/<profile>/deps, examples in target/<profile>/examples.
+        let here = std::env::current_exe().unwrap();
+        let server = here
+            .parent()
+            .unwrap()
+            .with_file_name("examples")
+            .join("server");
+        assert!(
+            server.exists(),
+            "{} is missing: run `cargo build --examples` (`cargo test` does it by itself)",
+            server.display()
+        );
+        let mut process = Command::new(server)
+            .args(["--listen", "127.0.0.1:0"])
+            .args(args)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(process.stdout.as_mut().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let address = line
+            .trim()
+            .strip_prefix("listening on ")
+            .expect(&line)
+            .parse()
+            .unwrap();
+        Self { process, address }
+    }
+
+    fn stop(&mut self, signal: &str) -> Option<i32> {
+        let id = self.process.id().to_string();
+        run(Command::new("kill").args(["-s", signal, &id]), b"");
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while Instant::now() < deadline {
+            if let Some(status) = self.process.try_wait().unwrap() {
+                return status.code();
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("the server did not stop within 10 s of {signal}");
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Runs a command with this input; a missing one is an error that says how to install it.
+fn run(command: &mut Command, input: &[u8]) -> Output {
+    let name = command.get_program().to_owned();
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|e| {
+            panic!("{name:?}: {e}; install it (Debian: apt-get install openssl python3)")
+        });
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(input).unwrap();
+    // s_client goes on until the server closes only while its input is open.
+    let output = child.wait_with_output().unwrap();
+    drop(stdin);
+    output
+}
+
+/// A directory that is removed when dropped.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let path =
+            std::env::temp_dir().join(format!("openssl-resumption-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> String {
+        let path = self.0.join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+const REQUEST: &[u8] = b"GET / HTTP/1.0\r\n\r\n";
+
+/// What the second connection is, by mode and client.
+const TABLE: [(&str, [Option<&str>; 3]); 4] = [
+    (
+        "stateful",
+        [Some("the store"), Some("the store"), Some("the store")],
+    ),
+    ("stateless", [Some("a ticket"), None, Some("a ticket")]),
+    (
+        "hybrid",
+        [Some("a ticket"), Some("the store"), Some("a ticket")],
+    ),
+    ("off", [None, None, None]),
+];
+
+fn body(response: &str) -> Value {
+    let start = response
+        .find("\r\n\r\n")
+        .unwrap_or_else(|| panic!("no body: {response}"));
+    // s_client prints things of its own after it.
+    let mut values = serde_json::Deserializer::from_str(&response[start..]).into_iter();
+    values
+        .next()
+        .unwrap()
+        .unwrap_or_else(|e| panic!("{e}: {response}"))
+}
+
+#[track_caller]
+fn assert_is(answer: &Value, resumed_from: Option<&str>, what: &str) {
+    assert_eq!(
+        answer["resumed"],
+        resumed_from.is_some(),
+        "{what}: {answer}"
+    );
+    assert_eq!(answer["source"].as_str(), resumed_from, "{what}: {answer}");
+}
+
+/// One connection of `s_client`, and whether it says that the session was reused.
+fn s_client(address: SocketAddr, args: &[&str], files: [(&str, &Path); 2]) -> (Value, bool) {
+    let mut command = Command::new("openssl");
+    command
+        .args(["s_client", "-ign_eof", "-connect", &address.to_string()])
+        .args(args);
+    for (flag, file) in files {
+        if flag == "-sess_out" || file.exists() {
+            command.arg(flag).arg(file);
+        }
+    }
+    let output = run(&mut command, REQUEST);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let said = text.lines().any(|line| line.starts_with("Reused, TLSv1"));
+    assert!(
+        said || text.lines().any(|line| line.starts_with("New, TLSv1")),
+        "{text}"
+    );
+    let response = &text[text
+        .find("HTTP/1.")
+        .unwrap_or_else(|| panic!("no answer: {text}"))..];
+    (body(response), said)
+}
+
+#[test]
+fn s_client_resumes_as_the_table_says() {
+    let scratch = Scratch::new("s_client");
+    for (mode, row) in TABLE {
+        let server = Server::start(&["--mode", mode]);
+        let clients = [
+            ["-tls1_2"].as_slice(),
+            &["-tls1_2", "-no_ticket"],
+            &["-tls1_3"],
+        ];
+        for (args, resumed_from) in clients.into_iter().zip(row) {
+            let what = format!("{mode} {args:?}");
+            let file = scratch.0.join(format!("{mode}{}", args.concat()));
+            let files = [("-sess_in", file.as_path()), ("-sess_out", &file)];
+            let (first, reused) = s_client(server.address, args, files);
+            assert!(!reused, "{what}");
+            assert_is(&first, None, &what);
+            for _ in 0..3 {
+                let (second, reused) = s_client(server.address, args, files);
+                assert_eq!(reused, resumed_from.is_some(), "{what}");
+                assert_is(&second, resumed_from, &what);
+            }
+        }
+    }
+}
+
+/// Connects six times, each time with the session of the connection before; prints a JSON line each.
+const PYTHON: &str = r#"
+import json, socket, ssl, sys
+host, port, version, tickets = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4] == "tickets"
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+context.check_hostname = False
+context.verify_mode = ssl.CERT_NONE
+context.minimum_version = context.maximum_version = getattr(ssl.TLSVersion, version)
+if not tickets:
+    context.options |= ssl.OP_NO_TICKET
+if len(sys.argv) > 5:
+    context.load_cert_chain(sys.argv[5], sys.argv[6])
+session = None
+for _ in range(6):
+    with socket.create_connection((host, port), timeout=10) as tcp:
+        with context.wrap_socket(tcp, session=session) as tls:
+            tls.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            answer = b""
+            while chunk := tls.recv(65536):
+                answer += chunk
+            session = tls.session
+            body = json.loads(answer.split(b"\r\n\r\n", 1)[1])
+            print(json.dumps([tls.session_reused, body]))
+"#;
+
+fn python(address: SocketAddr, args: &[&str]) -> Vec<(bool, Value)> {
+    let mut command = Command::new("python3");
+    command
+        .args([
+            "-c",
+            PYTHON,
+            &address.ip().to_string(),
+            &address.port().to_string(),
+        ])
+        .args(args);
+    let output = run(&mut command, b"");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let answers = text.lines().map(|line| {
+        let answer: Value = serde_json::from_str(line).unwrap();
+        (answer[0].as_bool().unwrap(), answer[1].clone())
+    });
+    answers.collect()
+}
+
+#[test]
+fn python_resumes_as_the_table_says() {
+    for (mode, row) in TABLE {
+        let server = Server::start(&["--mode", mode]);
+        let clients = [
+            ["TLSv1_2", "tickets"],
+            ["TLSv1_2", "none"],
+            ["TLSv1_3", "tickets"],
+        ];
+        for (args, resumed_from) in clients.into_iter().zip(row) {
+            let what = format!("{mode} {args:?}");
+            let answers = python(server.address, &args);
+            assert_eq!(answers.len(), 6, "{what}");
+            for (i, (reused, answer)) in answers.iter().enumerate() {
+                let expected = resumed_from.filter(|_| i > 0);
+                assert_eq!(*reused, expected.is_some(), "{what} connection {i}");
+                assert_is(answer, expected, &what);
+            }
+        }
+    }
+}
+
+/// P6: without a session id context the second connection fails.
+#[test]
+fn a_server_that_demands_certificates_resumes() {
+    let scratch = Scratch::new("mtls");
+    let ca = support::mint("clients", None).unwrap();
+    let me = support::mint("me", Some(&ca)).unwrap();
+    let ca_file = scratch.write("ca.pem", &ca.cert.to_pem().unwrap());
+    let cert = scratch.write("me.pem", &me.cert.to_pem().unwrap());
+    let key = scratch.write("me.key", &me.key.private_key_to_pem_pkcs8().unwrap());
+    for mode in ["stateful", "stateless", "hybrid"] {
+        let server = Server::start(&["--mode", mode, "--client-ca", &ca_file]);
+        for version in ["TLSv1_2", "TLSv1_3"] {
+            let answers = python(server.address, &[version, "tickets", &cert, &key]);
+            let reused: Vec<_> = answers.iter().map(|(reused, _)| *reused).collect();
+            assert_eq!(
+                reused,
+                [false, true, true, true, true, true],
+                "{mode} {version}"
+            );
+        }
+        let refused = std::panic::catch_unwind(|| python(server.address, &["TLSv1_3", "tickets"]));
+        assert!(
+            refused.is_err(),
+            "{mode}: a client without a certificate was served"
+        );
+    }
+}
+
+#[test]
+fn the_servers_own_certificate_and_version_are_as_told() {
+    let scratch = Scratch::new("own");
+    let identity = support::mint("shop.example", None).unwrap();
+    let cert = scratch.write("cert.pem", &identity.cert.to_pem().unwrap());
+    let key = scratch.write("key.pem", &identity.key.private_key_to_pem_pkcs8().unwrap());
+    for (version, spoken) in [("1.2", "TLSv1.2"), ("1.3", "TLSv1.3")] {
+        let server = Server::start(&["--tls", version, "--cert", &cert, "--key", &key]);
+        let none = [("-sess_in", Path::new("/nonexistent")); 2];
+        let (answer, _) = s_client(
+            server.address,
+            &["-CAfile", &cert, "-verify_return_error"],
+            none,
+        );
+        assert_eq!(answer["version"], spoken);
+        assert_eq!(answer["mode"], "stateful", "the default");
+    }
+}
+
+#[test]
+fn silent_clients_do_not_keep_an_honest_one_waiting_and_signals_stop_the_server() {
+    for signal in ["TERM", "INT"] {
+        let mut server = Server::start(&["--mode", "stateless"]);
+        let silent: Vec<_> = (0..64)
+            .map(|_| TcpStream::connect(server.address).unwrap())
+            .collect();
+        let start = Instant::now();
+        assert_eq!(python(server.address, &["TLSv1_3", "tickets"]).len(), 6);
+        // Served in turn, they would have taken 10 s each.
+        assert!(
+            start.elapsed() < Duration::from_secs(9),
+            "{:?}",
+            start.elapsed()
+        );
+        assert_eq!(server.stop(signal), Some(0), "{signal}");
+        drop(silent);
+    }
+}
+
+#[test]
+fn clients_that_vanish_at_any_byte_do_no_harm() {
+    let server = Server::start(&["--mode", "hybrid"]);
+    let hello = client_hello();
+    for len in 0..hello.len() {
+        let mut stream = TcpStream::connect(server.address).unwrap();
+        stream.write_all(&hello[..len]).unwrap();
+    }
+    for garbage in [
+        b"GET / HTTP/1.1\r\n\r\n".as_slice(),
+        &[0xff; 2_000],
+        &[22, 3, 1, 0xff, 0xff],
+    ] {
+        let mut stream = TcpStream::connect(server.address).unwrap();
+        stream.write_all(garbage).unwrap();
+    }
+    let answers = python(server.address, &["TLSv1_3", "tickets"]);
+    assert_eq!(
+        answers[5].1["stats"]["tls13"]["full"], 1,
+        "only honest handshakes count"
+    );
+}
+
+/// The first flight of a real client.
+fn client_hello() -> Vec<u8> {
+    #[derive(Debug)]
+    struct Sink(Vec<u8>);
+    impl Read for Sink {
+        fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+            Err(std::io::ErrorKind::ConnectionReset.into())
+        }
+    }
+    impl Write for Sink {
+        fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
+            self.0.extend_from_slice(buf);
+            Ok(buf.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let client = support::Client::new(support::Kind::Tls13).unwrap();
+    match client.connect(Sink(Vec::new()), None) {
+        Err(openssl::ssl::HandshakeError::Failure(stream)) => stream.get_ref().0.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn wrong_arguments_are_refused_with_a_sentence() {
+    let here = std::env::current_exe().unwrap();
+    let server = here
+        .parent()
+        .unwrap()
+        .with_file_name("examples")
+        .join("server");
+    for (args, word) in [
+        (["--mode", "both"].as_slice(), "both"),
+        (&["--lifetime", "0"], "lifetime"),
+        (&["--lifetime", "604801"], "604801"),
+        (&["--tickets", "many"], "many"),
+        (&["--cert", "cert.pem"], "--key"),
+        (&["--frobnicate"], "--frobnicate"),
+        (&["--listen", "nowhere"], "nowhere"),
+        (
+            &["--client-ca", "/nonexistent/ca.pem"],
+            "/nonexistent/ca.pem",
+        ),
+        (&["--tls", "1.1"], "1.1"),
+    ] {
+        let output = run(Command::new(&server).args(args), b"");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            !output.status.success() && said.contains(word),
+            "{args:?}: {said}"
+        );
+        assert!(!said.contains("panicked"), "{args:?}: {said}");
+    }
+}
