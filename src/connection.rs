@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use openssl::ssl::SslVersion;
 
-use crate::outcome::{Handshake, Outcome, Reason, Source, TicketFate};
-use crate::resumption::{Applied, Resumption};
+use crate::context::Applied;
+use crate::outcome::{Handshake, Outcome, Reason, Source};
+use crate::resumption::Resumption;
+use crate::stats::TicketFate;
 use crate::store::{Session, SessionKey};
 
 /// The state of one connection, kept in the ex-data of its `SSL`.

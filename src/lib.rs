@@ -2,6 +2,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod connection;
+mod context;
 mod error;
 mod ffi;
 mod guard;
@@ -12,10 +13,13 @@ mod secret;
 mod stamp;
 mod stateful;
 mod stateless;
+mod stats;
 mod store;
 
+pub use context::{SslContextBuilderExt, SslRefExt};
 pub use error::Error;
 pub use keys::{KeyError, KeySet, KeySource, TicketKey, TicketKeys};
-pub use outcome::{Handshake, Handshakes, Outcome, Reason, Source, Stats, StoreStats, TicketStats};
-pub use resumption::{Resumption, SslContextBuilderExt, SslRefExt};
+pub use outcome::{Handshake, Outcome, Reason, Source};
+pub use resumption::Resumption;
+pub use stats::{Handshakes, Stats, StoreStats, TicketStats};
 pub use store::{MemoryStore, Session, SessionKey, SessionStore, StoreError, Usage};

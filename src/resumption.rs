@@ -1,19 +1,17 @@
-//! The policy, and how it is applied to a context.
+//! The policy: a mode and its knobs.
 
 use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
 
 use openssl::sha::Sha256;
-use openssl::ssl::{SslContextBuilder, SslOptions, SslRef, SslSessionCacheMode};
+use openssl::ssl::SslSessionCacheMode;
 
-use crate::error::Error;
-use crate::ffi;
+use crate::context::Settings;
 use crate::guard::catch;
 use crate::keys::TicketKeys;
-use crate::outcome::{Counters, Outcome, Stats};
+use crate::stats::{Counters, Stats};
 use crate::store::SessionStore;
 
 /// How TLS sessions resume: one of four modes, its knobs, and what connections share.
@@ -25,7 +23,7 @@ use crate::store::SessionStore;
 /// | TLS 1.3 | 32-byte stateful ticket → store | ticket | ticket | full, no tickets sent |
 ///
 /// A policy is applied to contexts with
-/// [`set_resumption`](SslContextBuilderExt::set_resumption), which copies the mode and the knobs
+/// [`set_resumption`](crate::SslContextBuilderExt::set_resumption), which copies the mode and the knobs
 /// into the context; the store, the keys and the statistics stay shared. One policy serves many
 /// contexts and outlives them: when a certificate is reloaded, a new context with the same policy
 /// resumes the sessions of the old one. Clones share the same; the knobs change only the value they
@@ -112,7 +110,7 @@ impl Resumption {
     }
 
     /// How long a session lives; 24 hours by default, at least 1 second, at most 7 days
-    /// ([`Error::Lifetime`] outside). Counted in whole seconds, rounded down.
+    /// ([`Error::Lifetime`](crate::Error::Lifetime) outside). Counted in whole seconds, rounded down.
     ///
     /// Drives `SSL_CTX_set_timeout`, and with it the lifetime hint of tickets. In TLS 1.3 each
     /// resumption brings a new ticket with a new lifetime.
@@ -165,6 +163,10 @@ impl Resumption {
         matches!(self.mode, Mode::Off)
     }
 
+    pub(crate) fn lifetime_value(&self) -> Duration {
+        self.lifetime
+    }
+
     pub(crate) fn scope_bytes(&self) -> &[u8] {
         &self.scope
     }
@@ -174,7 +176,7 @@ impl Resumption {
     }
 
     /// The session id context of the scope: as long as OpenSSL allows, never empty (P6).
-    fn id_context(&self) -> [u8; 32] {
+    pub(crate) fn id_context(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
         hash.update(b"openssl-resumption session id context 1\0");
         hash.update(&self.scope);
@@ -182,7 +184,7 @@ impl Resumption {
     }
 
     /// The table of modes, as settings of a context.
-    fn settings(&self) -> Settings {
+    pub(crate) fn settings(&self) -> Settings {
         let tickets = |default| usize::from(self.tickets.unwrap_or(default));
         let with_store = SslSessionCacheMode::SERVER
             | SslSessionCacheMode::NO_INTERNAL
@@ -222,196 +224,10 @@ impl fmt::Debug for Resumption {
     }
 }
 
-/// What a mode sets on a context.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Settings {
-    pub(crate) no_ticket: bool,
-    pub(crate) cache_mode: SslSessionCacheMode,
-    pub(crate) num_tickets: usize,
-    pub(crate) session_callbacks: bool,
-}
-
-/// A policy as one context carries it, in its ex-data.
-pub(crate) struct Applied {
-    policy: Resumption,
-    settings: Settings,
-    /// The info callback that the context had before ours, which calls it.
-    info_before: Option<ffi::InfoCallback>,
-    /// Whether the settings have been compared with what the context really has.
-    compared: AtomicBool,
-}
-
-impl Applied {
-    pub(crate) fn policy(&self) -> &Resumption {
-        &self.policy
-    }
-
-    pub(crate) fn info_before(&self) -> Option<ffi::InfoCallback> {
-        self.info_before
-    }
-
-    /// Counts, at the context's first handshake, if a setting of ours was changed after we made
-    /// it. Nothing is put back: who changed it may have meant it, and no setting makes us unsafe.
-    pub(crate) fn notice_override(&self, ssl: &SslRef) {
-        if !self.compared.swap(true, Relaxed) && !ffi::has_settings(ssl, &self.settings) {
-            self.policy.counters.overridden.add_one();
-        }
-    }
-
-    #[cfg(test)]
-    pub(crate) fn for_tests(policy: &Resumption) -> Arc<Self> {
-        Arc::new(Self {
-            policy: policy.clone(),
-            settings: policy.settings(),
-            info_before: None,
-            compared: AtomicBool::new(true),
-        })
-    }
-}
-
-mod sealed {
-    pub trait Sealed {}
-    impl Sealed for openssl::ssl::SslContextBuilder {}
-    impl Sealed for openssl::ssl::SslRef {}
-}
-
-/// Adds [`set_resumption`](Self::set_resumption) to `SslContextBuilder`, and so to
-/// `SslAcceptorBuilder`, which dereferences to it.
-pub trait SslContextBuilderExt: sealed::Sealed {
-    /// Chooses how the sessions of this context resume. Call it last: a setting below that is
-    /// changed later is noticed at the first handshake and counted in
-    /// [`Stats::overridden`](crate::Stats::overridden).
-    ///
-    /// Called again it replaces the policy, whatever the two modes were.
-    ///
-    /// Drives `SSL_CTX_set_options` and `SSL_CTX_clear_options` (`NO_TICKET`),
-    /// `SSL_CTX_set_session_cache_mode`, `SSL_CTX_set_session_id_context`, `SSL_CTX_set_timeout`,
-    /// `SSL_CTX_set_num_tickets`, `SSL_CTX_set_tlsext_ticket_key_evp_cb`,
-    /// `SSL_CTX_set_session_ticket_cb` and `SSL_CTX_set_info_callback`, and replaces any session
-    /// callback (new, get, remove) set before.
-    ///
-    /// Connections of one context follow its policy throughout, also when a server name callback
-    /// or a ClientHello callback switches them to another context.
-    ///
-    /// # Errors
-    ///
-    /// The policy cannot work, as [`Error`] says, or OpenSSL is out of memory. The context is then
-    /// as it was, except in the last case.
-    fn set_resumption(&mut self, policy: &Resumption) -> Result<(), Error>;
-}
-
-impl SslContextBuilderExt for SslContextBuilder {
-    fn set_resumption(&mut self, policy: &Resumption) -> Result<(), Error> {
-        let lifetime = policy.lifetime;
-        if !(Duration::from_secs(1)..=Resumption::MAX_LIFETIME).contains(&lifetime) {
-            return Err(Error::Lifetime(lifetime));
-        }
-        match ffi::max_early_data(self) {
-            0 => {}
-            bytes => return Err(Error::EarlyData(bytes)),
-        }
-        if let Some(keys) = policy.keys() {
-            keys.prepare(lifetime, SystemTime::now())
-                .map_err(Error::Keys)?;
-        }
-
-        let settings = policy.settings();
-        self.set_session_id_context(&policy.id_context())?;
-        self.set_num_tickets(settings.num_tickets)?;
-        if settings.no_ticket {
-            self.set_options(SslOptions::NO_TICKET);
-        } else {
-            self.clear_options(SslOptions::NO_TICKET);
-        }
-        self.set_session_cache_mode(settings.cache_mode);
-        ffi::set_timeout(self, lifetime.as_secs());
-        ffi::install(self, &settings, |info_before| Applied {
-            policy: policy.clone(),
-            settings,
-            info_before,
-            compared: AtomicBool::new(false),
-        })?;
-        Ok(())
-    }
-}
-
-/// Adds [`resumption`](Self::resumption) to `SslRef`, which every kind of TLS stream over `openssl`
-/// hands out.
-pub trait SslRefExt: sealed::Sealed {
-    /// What became of this connection's handshake; `None` while it is unfinished, or if the
-    /// context that accepted the connection has no policy.
-    fn resumption(&self) -> Option<Outcome>;
-}
-
-impl SslRefExt for SslRef {
-    fn resumption(&self) -> Option<Outcome> {
-        ffi::connection(self)?.outcome()
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use openssl::ssl::SslMethod;
-
     use super::*;
     use crate::MemoryStore;
-    use crate::keys::{KeyError, KeySet};
-
-    fn refusal(policy: &Resumption) -> String {
-        let mut builder = SslContextBuilder::new(SslMethod::tls_server()).unwrap();
-        let error = builder.set_resumption(policy).unwrap_err();
-        assert!(ffi::applied(&builder.build()).is_none(), "half-applied");
-        match std::error::Error::source(&error) {
-            Some(source) => format!("{error}: {source}"),
-            None => error.to_string(),
-        }
-    }
-
-    #[test]
-    fn lifetimes_out_of_bounds_are_refused() {
-        let policy = Resumption::stateful(MemoryStore::default());
-        for lifetime in [
-            Duration::ZERO,
-            Duration::from_millis(999),
-            Duration::from_secs(604_801),
-        ] {
-            let message = refusal(&policy.clone().lifetime(lifetime));
-            assert!(message.contains(&format!("{lifetime:?}")), "{message}");
-        }
-        for lifetime in [Duration::from_secs(1), Resumption::MAX_LIFETIME] {
-            let mut builder = SslContextBuilder::new(SslMethod::tls_server()).unwrap();
-            builder
-                .set_resumption(&policy.clone().lifetime(lifetime))
-                .unwrap();
-        }
-    }
-
-    #[test]
-    fn early_data_is_refused() {
-        let mut builder = SslContextBuilder::new(SslMethod::tls_server()).unwrap();
-        builder.set_max_early_data(16_384).unwrap();
-        let error = builder.set_resumption(&Resumption::off()).unwrap_err();
-        assert!(error.to_string().contains("16384"), "{error}");
-    }
-
-    #[test]
-    fn keys_that_cannot_be_had_are_refused() {
-        let none =
-            |_: SystemTime| -> Result<KeySet, KeyError> { Err(KeyError::new("locked away")) };
-        struct Source<F>(F);
-        impl<F> crate::KeySource for Source<F>
-        where
-            F: Fn(SystemTime) -> Result<KeySet, KeyError> + Send + Sync + 'static,
-        {
-            fn load(&self, now: SystemTime) -> Result<KeySet, KeyError> {
-                (self.0)(now)
-            }
-        }
-        let policy = Resumption::stateless(TicketKeys::from_source(Source(none)));
-        assert_eq!(refusal(&policy), "no ticket key to begin with: locked away");
-        let policy = Resumption::stateless(TicketKeys::random_every(Duration::ZERO));
-        assert!(refusal(&policy).contains("at least 1 second"));
-    }
 
     #[test]
     fn knobs_change_only_the_value_they_return() {

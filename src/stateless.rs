@@ -7,8 +7,9 @@ use openssl::ssl::{SslSessionRef, SslVersion};
 
 use crate::connection::Connection;
 use crate::keys::{Standing, TicketKey};
-use crate::outcome::{Reason, Source, TicketFate};
+use crate::outcome::{Reason, Source};
 use crate::stamp::{self, Claims};
+use crate::stats::TicketFate;
 
 /// What OpenSSL could make of a ticket, before it asks us whether to use it.
 pub(crate) enum Ticket<'a> {

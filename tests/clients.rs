@@ -21,21 +21,26 @@ struct Server {
     address: SocketAddr,
 }
 
+/// The `server` example as cargo builds it for `cargo test`.
+fn binary() -> PathBuf {
+    // Test binaries are in target/<profile>/deps, examples in target/<profile>/examples.
+    let here = std::env::current_exe().unwrap();
+    let server = here
+        .parent()
+        .unwrap()
+        .with_file_name("examples")
+        .join("server");
+    assert!(
+        server.exists(),
+        "{} is missing: run `cargo build --examples` first (`cargo test` alone does it by itself)",
+        server.display()
+    );
+    server
+}
+
 impl Server {
     fn start(args: &[&str]) -> Self {
-        // Test binaries are in target/<profile>/deps, examples in target/<profile>/examples.
-        let here = std::env::current_exe().unwrap();
-        let server = here
-            .parent()
-            .unwrap()
-            .with_file_name("examples")
-            .join("server");
-        assert!(
-            server.exists(),
-            "{} is missing: run `cargo build --examples` (`cargo test` does it by itself)",
-            server.display()
-        );
-        let mut process = Command::new(server)
+        let mut process = Command::new(binary())
             .args(["--listen", "127.0.0.1:0"])
             .args(args)
             .stdout(Stdio::piped())
@@ -394,12 +399,6 @@ fn client_hello() -> Vec<u8> {
 
 #[test]
 fn wrong_arguments_are_refused_with_a_sentence() {
-    let here = std::env::current_exe().unwrap();
-    let server = here
-        .parent()
-        .unwrap()
-        .with_file_name("examples")
-        .join("server");
     for (args, word) in [
         (["--mode", "both"].as_slice(), "both"),
         (&["--lifetime", "0"], "lifetime"),
@@ -414,7 +413,7 @@ fn wrong_arguments_are_refused_with_a_sentence() {
         ),
         (&["--tls", "1.1"], "1.1"),
     ] {
-        let output = run(Command::new(&server).args(args), b"");
+        let output = run(Command::new(binary()).args(args), b"");
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(
             !output.status.success() && said.contains(word),

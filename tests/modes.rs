@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use common::*;
-use openssl::ssl::{SslOptions, SslSessionCacheMode, SslVersion};
+use openssl::ssl::{SslContext, SslOptions, SslSessionCacheMode, SslVersion};
 use openssl_resumption::{
     Handshake::{self, Full, Resumed},
     MemoryStore, Reason, Resumption, Session, SessionKey, SessionStore, Source,
@@ -258,14 +258,19 @@ fn an_mtls_server_resumes() {
     }
 }
 
+/// A server and a client between which each handshake has a HelloRetryRequest.
+fn retrying(policy: &Resumption) -> (SslContext, Client) {
+    let mut builder = acceptor();
+    builder.set_groups_list("P-384").unwrap();
+    builder.set_resumption(policy).unwrap();
+    let client = Client::with(Kind::Tls13, |c| c.set_groups_list("P-256:P-384")).unwrap();
+    (builder.build().into_context(), client)
+}
+
 #[test]
 fn a_hello_retry_request_asks_the_store_once() {
     let policy = Resumption::stateful(MemoryStore::default());
-    let mut builder = acceptor();
-    builder.set_groups_list("P-384").unwrap();
-    builder.set_resumption(&policy).unwrap();
-    let context = builder.build().into_context();
-    let client = Client::with(Kind::Tls13, |c| c.set_groups_list("P-256:P-384")).unwrap();
+    let (context, client) = retrying(&policy);
     let met = meet(&context, &client, None);
     assert_eq!(
         meet(&context, &client, met.next()).agreed(),
@@ -287,11 +292,7 @@ fn a_hello_retry_request_asks_the_store_once() {
 #[test]
 fn each_ticket_is_counted_once_also_with_a_hello_retry_request() {
     let policy = Resumption::stateless(TicketKeys::random());
-    let mut builder = acceptor();
-    builder.set_groups_list("P-384").unwrap();
-    builder.set_resumption(&policy).unwrap();
-    let context = builder.build().into_context();
-    let client = Client::with(Kind::Tls13, |c| c.set_groups_list("P-256:P-384")).unwrap();
+    let (context, client) = retrying(&policy);
     let met = meet(&context, &client, None);
     assert_eq!(
         meet(&context, &client, met.next()).agreed(),

@@ -1,0 +1,204 @@
+//! How a policy is applied to a context, and what a connection tells of it.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, SystemTime};
+
+use openssl::ssl::{SslContextBuilder, SslOptions, SslRef, SslSessionCacheMode};
+
+use crate::error::Error;
+use crate::ffi;
+use crate::outcome::Outcome;
+use crate::resumption::Resumption;
+
+/// What a mode sets on a context.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Settings {
+    pub(crate) no_ticket: bool,
+    pub(crate) cache_mode: SslSessionCacheMode,
+    pub(crate) num_tickets: usize,
+    pub(crate) session_callbacks: bool,
+}
+
+/// A policy as one context carries it, in its ex-data.
+pub(crate) struct Applied {
+    policy: Resumption,
+    settings: Settings,
+    /// The info callback that the context had before ours, which calls it.
+    info_before: Option<ffi::InfoCallback>,
+    /// Whether the settings have been compared with what the context really has.
+    compared: AtomicBool,
+}
+
+impl Applied {
+    pub(crate) fn policy(&self) -> &Resumption {
+        &self.policy
+    }
+
+    pub(crate) fn info_before(&self) -> Option<ffi::InfoCallback> {
+        self.info_before
+    }
+
+    /// Counts, at the context's first handshake, if a setting of ours was changed after we made
+    /// it. Nothing is put back: who changed it may have meant it, and no setting makes us unsafe.
+    pub(crate) fn notice_override(&self, ssl: &SslRef) {
+        if !self.compared.swap(true, Relaxed) && !ffi::has_settings(ssl, &self.settings) {
+            self.policy.counters().overridden.add_one();
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn for_tests(policy: &Resumption) -> std::sync::Arc<Self> {
+        std::sync::Arc::new(Self {
+            policy: policy.clone(),
+            settings: policy.settings(),
+            info_before: None,
+            compared: AtomicBool::new(true),
+        })
+    }
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for openssl::ssl::SslContextBuilder {}
+    impl Sealed for openssl::ssl::SslRef {}
+}
+
+/// Adds [`set_resumption`](Self::set_resumption) to `SslContextBuilder`, and so to
+/// `SslAcceptorBuilder`, which dereferences to it.
+pub trait SslContextBuilderExt: sealed::Sealed {
+    /// Chooses how the sessions of this context resume. Call it last: a setting below that is
+    /// changed later is noticed at the first handshake and counted in
+    /// [`Stats::overridden`](crate::Stats::overridden).
+    ///
+    /// Called again it replaces the policy, whatever the two modes were.
+    ///
+    /// Drives `SSL_CTX_set_options` and `SSL_CTX_clear_options` (`NO_TICKET`),
+    /// `SSL_CTX_set_session_cache_mode`, `SSL_CTX_set_session_id_context`, `SSL_CTX_set_timeout`,
+    /// `SSL_CTX_set_num_tickets`, `SSL_CTX_set_tlsext_ticket_key_evp_cb`,
+    /// `SSL_CTX_set_session_ticket_cb` and `SSL_CTX_set_info_callback`, and replaces any session
+    /// callback (new, get, remove) set before.
+    ///
+    /// Connections of one context follow its policy throughout, also when a server name callback
+    /// or a ClientHello callback switches them to another context.
+    ///
+    /// # Errors
+    ///
+    /// The policy cannot work, as [`Error`] says, or OpenSSL is out of memory. The context is then
+    /// as it was, except in the last case.
+    fn set_resumption(&mut self, policy: &Resumption) -> Result<(), Error>;
+}
+
+impl SslContextBuilderExt for SslContextBuilder {
+    fn set_resumption(&mut self, policy: &Resumption) -> Result<(), Error> {
+        let lifetime = policy.lifetime_value();
+        if !(Duration::from_secs(1)..=Resumption::MAX_LIFETIME).contains(&lifetime) {
+            return Err(Error::Lifetime(lifetime));
+        }
+        match ffi::max_early_data(self) {
+            0 => {}
+            bytes => return Err(Error::EarlyData(bytes)),
+        }
+        if let Some(keys) = policy.keys() {
+            keys.prepare(lifetime, SystemTime::now())
+                .map_err(Error::Keys)?;
+        }
+
+        let settings = policy.settings();
+        self.set_session_id_context(&policy.id_context())?;
+        self.set_num_tickets(settings.num_tickets)?;
+        if settings.no_ticket {
+            self.set_options(SslOptions::NO_TICKET);
+        } else {
+            self.clear_options(SslOptions::NO_TICKET);
+        }
+        self.set_session_cache_mode(settings.cache_mode);
+        ffi::set_timeout(self, lifetime.as_secs());
+        ffi::install(self, &settings, |info_before| Applied {
+            policy: policy.clone(),
+            settings,
+            info_before,
+            compared: AtomicBool::new(false),
+        })?;
+        Ok(())
+    }
+}
+
+/// Adds [`resumption`](Self::resumption) to `SslRef`, which every kind of TLS stream over `openssl`
+/// hands out.
+pub trait SslRefExt: sealed::Sealed {
+    /// What became of this connection's handshake; `None` while it is unfinished, or if the
+    /// context that accepted the connection has no policy.
+    fn resumption(&self) -> Option<Outcome>;
+}
+
+impl SslRefExt for SslRef {
+    fn resumption(&self) -> Option<Outcome> {
+        ffi::connection(self)?.outcome()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use openssl::ssl::SslMethod;
+
+    use super::*;
+    use crate::MemoryStore;
+    use crate::TicketKeys;
+    use crate::keys::{KeyError, KeySet};
+
+    fn refusal(policy: &Resumption) -> String {
+        let mut builder = SslContextBuilder::new(SslMethod::tls_server()).unwrap();
+        let error = builder.set_resumption(policy).unwrap_err();
+        assert!(ffi::applied(&builder.build()).is_none(), "half-applied");
+        match std::error::Error::source(&error) {
+            Some(source) => format!("{error}: {source}"),
+            None => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn lifetimes_out_of_bounds_are_refused() {
+        let policy = Resumption::stateful(MemoryStore::default());
+        for lifetime in [
+            Duration::ZERO,
+            Duration::from_millis(999),
+            Duration::from_secs(604_801),
+        ] {
+            let message = refusal(&policy.clone().lifetime(lifetime));
+            assert!(message.contains(&format!("{lifetime:?}")), "{message}");
+        }
+        for lifetime in [Duration::from_secs(1), Resumption::MAX_LIFETIME] {
+            let mut builder = SslContextBuilder::new(SslMethod::tls_server()).unwrap();
+            builder
+                .set_resumption(&policy.clone().lifetime(lifetime))
+                .unwrap();
+        }
+    }
+
+    #[test]
+    fn early_data_is_refused() {
+        let mut builder = SslContextBuilder::new(SslMethod::tls_server()).unwrap();
+        builder.set_max_early_data(16_384).unwrap();
+        let error = builder.set_resumption(&Resumption::off()).unwrap_err();
+        assert!(error.to_string().contains("16384"), "{error}");
+    }
+
+    #[test]
+    fn keys_that_cannot_be_had_are_refused() {
+        let none =
+            |_: SystemTime| -> Result<KeySet, KeyError> { Err(KeyError::new("locked away")) };
+        struct Source<F>(F);
+        impl<F> crate::KeySource for Source<F>
+        where
+            F: Fn(SystemTime) -> Result<KeySet, KeyError> + Send + Sync + 'static,
+        {
+            fn load(&self, now: SystemTime) -> Result<KeySet, KeyError> {
+                (self.0)(now)
+            }
+        }
+        let policy = Resumption::stateless(TicketKeys::from_source(Source(none)));
+        assert_eq!(refusal(&policy), "no ticket key to begin with: locked away");
+        let policy = Resumption::stateless(TicketKeys::random_every(Duration::ZERO));
+        assert!(refusal(&policy).contains("at least 1 second"));
+    }
+}

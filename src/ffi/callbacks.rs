@@ -1,0 +1,265 @@
+//! The callbacks that OpenSSL calls: each decodes its pointers, asks `stateful` or `stateless` to
+//! decide on safe types, and encodes the answer.
+//!
+//! Two things hold in all of them and are what their `SAFETY` sentences lean on. OpenSSL passes
+//! pointers that are live for the duration of the call, of the types declared in its headers. And it
+//! calls on the thread that drives the connection, so nothing else touches that `SSL` meanwhile.
+
+use std::ffi::{c_int, c_uchar, c_void};
+use std::panic::AssertUnwindSafe;
+use std::ptr;
+use std::slice;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use foreign_types::{ForeignType, ForeignTypeRef};
+use openssl::cipher_ctx::CipherCtxRef;
+use openssl::ssl::{SslRef, SslSessionRef};
+use openssl_sys as sys;
+
+use super::declare::*;
+use super::{AES_256_CBC, CONNECTION, applied, connection, info_callback_but_ours, random};
+use crate::connection::Connection;
+use crate::guard::catch;
+use crate::keys::TicketKey;
+use crate::stateless::{Ticket, Verdict};
+use crate::{stateful, stateless};
+
+fn connection_mut(ssl: &mut SslRef) -> Option<&mut Connection> {
+    ssl.ex_data_mut(*CONNECTION.get()?)
+}
+
+/// The handshake starts: the connection gets its owner, the policy of the context that it has now,
+/// before a ClientHello or server name callback can switch it to another.
+fn start(ssl: &mut SslRef) -> Option<()> {
+    let owner = Arc::clone(applied(ssl.ssl_context())?);
+    // A connection that has sent a Finished message already is being renegotiated; its outcome
+    // stands. An SSL reused after `SSL_clear` has not.
+    if !ssl.is_server() || (connection(ssl).is_some() && ssl.finished(&mut []) > 0) {
+        return None;
+    }
+    owner.notice_override(ssl);
+    ssl.set_ex_data(*CONNECTION.get()?, Connection::new(owner));
+    // From now on whatever context the connection is switched to.
+    // SAFETY: `ssl` is live, and so is a callback: a function.
+    unsafe { SSL_set_info_callback(ssl.as_ptr(), Some(info)) };
+    Some(())
+}
+
+fn done(ssl: &mut SslRef) -> Option<()> {
+    let version = ssl.version2()?;
+    let reused = ssl.session_reused();
+    connection_mut(ssl)?.complete(version, reused);
+    Some(())
+}
+
+/// Runs the body of a callback: a panic in it gives `otherwise`, and errors that it leaves in
+/// OpenSSL's queue are taken out again. (Marked and popped, not cleared: what was there before is
+/// the caller's.)
+fn shielded<T>(otherwise: T, body: impl FnOnce() -> T) -> T {
+    // SAFETY: marks the top of this thread's queue.
+    unsafe { ERR_set_mark() };
+    let result = catch(AssertUnwindSafe(body)).unwrap_or(otherwise);
+    // SAFETY: drops what is above the mark.
+    unsafe { ERR_pop_to_mark() };
+    result
+}
+
+/// `SSL_CTX_set_info_callback`: sees where a handshake starts and where it is done.
+pub(super) unsafe extern "C" fn info(ssl: *const sys::SSL, event: c_int, value: c_int) {
+    let before = shielded(None, || {
+        // SAFETY: live and ours alone for the call, as the module says. OpenSSL's `const` is only
+        // in the signature: it changes the SSL itself around this call.
+        let ssl = unsafe { SslRef::from_ptr_mut(ssl.cast_mut()) };
+        match event {
+            SSL_CB_HANDSHAKE_START => start(ssl),
+            SSL_CB_HANDSHAKE_DONE => done(ssl),
+            _ => None,
+        };
+        // OpenSSL would call the one of the context that the connection has now.
+        info_callback_but_ours(ssl.ssl_context())
+    });
+    if let Some(before) = before {
+        // SAFETY: what was set as an info callback may be called as one.
+        unsafe { before(ssl, event, value) }
+    }
+}
+
+/// `SSL_CTX_sess_set_new_cb`: a session was made that can be resumed by its id.
+pub(super) unsafe extern "C" fn new_session(
+    ssl: *mut sys::SSL,
+    session: *mut sys::SSL_SESSION,
+) -> c_int {
+    shielded((), || {
+        // SAFETY: live and ours alone for the call.
+        let ssl = unsafe { SslRef::from_ptr_mut(ssl) };
+        // SAFETY: live for the call.
+        let session = unsafe { SslSessionRef::from_ptr(session) };
+        if let Some(connection) = connection(ssl) {
+            stateful::new_session(connection.policy(), session);
+        }
+    });
+    // We kept no reference to the session.
+    0
+}
+
+/// `SSL_CTX_sess_set_get_cb`: the client offers a session id or, in TLS 1.3, a stateful ticket.
+pub(super) unsafe extern "C" fn get_session(
+    ssl: *mut sys::SSL,
+    id: *const c_uchar,
+    len: c_int,
+    copy: *mut c_int,
+) -> *mut sys::SSL_SESSION {
+    // SAFETY: an output of the callback. 0: OpenSSL takes over our reference.
+    unsafe { *copy = 0 };
+    let found = shielded(None, || {
+        // SAFETY: live and ours alone for the call.
+        let ssl = unsafe { SslRef::from_ptr_mut(ssl) };
+        // SAFETY: OpenSSL passes that many bytes of the ClientHello.
+        let id = unsafe { slice::from_raw_parts(id, usize::try_from(len).ok()?) };
+        let version = ssl.version2()?;
+        stateful::get_session(connection_mut(ssl)?, version, id, SystemTime::now())
+    });
+    found.map_or(ptr::null_mut(), |session| {
+        let pointer = session.as_ptr();
+        std::mem::forget(session);
+        pointer
+    })
+}
+
+/// `SSL_CTX_set_tlsext_ticket_key_evp_cb`: a ticket is to be sealed (`enc` 1) or opened (0).
+///
+/// Answers 1 for yes and 0 for no: no ticket, or a full handshake. Never below, which is fatal.
+/// Whether to renew is decided in `decrypt_ticket`.
+pub(super) unsafe extern "C" fn ticket_key(
+    ssl: *mut sys::SSL,
+    name: *mut c_uchar,
+    iv: *mut c_uchar,
+    cipher: *mut sys::EVP_CIPHER_CTX,
+    mac: *mut sys::EVP_MAC_CTX,
+    enc: c_int,
+) -> c_int {
+    let keyed = shielded(None, || {
+        // SAFETY: live and ours alone for the call.
+        let ssl = unsafe { SslRef::from_ptr_mut(ssl) };
+        // SAFETY: a buffer of 16 bytes when sealing, the first 16 bytes of the ticket when opening,
+        // which OpenSSL has checked to be there.
+        let name = unsafe { &mut *name.cast::<[u8; 16]>() };
+        // SAFETY: as above, for the next 16 bytes; `EVP_MAX_IV_LENGTH` is 16.
+        let iv = unsafe { &mut *iv.cast::<[u8; 16]>() };
+        // SAFETY: live and ours alone for the call.
+        let cipher = unsafe { CipherCtxRef::from_ptr_mut(cipher) };
+        let connection = connection_mut(ssl)?;
+        let aes = AES_256_CBC.get()?;
+        if enc == 1 {
+            let key = stateless::seal(connection, SystemTime::now())?;
+            *name = *key.name();
+            random(iv).ok()?;
+            cipher
+                .encrypt_init(Some(aes), Some(key.aes()), Some(iv))
+                .ok()?;
+            init_mac(mac, &key)?;
+            connection.policy().counters().sealed.add_one();
+        } else {
+            let key = stateless::open(connection, name, SystemTime::now())?;
+            cipher
+                .decrypt_init(Some(aes), Some(key.aes()), Some(iv))
+                .ok()?;
+            init_mac(mac, &key)?;
+        }
+        Some(())
+    });
+    c_int::from(keyed.is_some())
+}
+
+fn init_mac(mac: *mut sys::EVP_MAC_CTX, key: &TicketKey) -> Option<()> {
+    // SAFETY: both strings are static; OpenSSL only reads the second, and takes its length from
+    // its terminator.
+    let digest = unsafe {
+        OSSL_PARAM_construct_utf8_string(c"digest".as_ptr(), c"SHA256".as_ptr().cast_mut(), 0)
+    };
+    // SAFETY: makes a value.
+    let end = unsafe { sys::OSSL_PARAM_construct_end() };
+    let params = [digest, end];
+    let hmac = key.hmac();
+    // SAFETY: `mac` is the live HMAC context that OpenSSL passed to the callback; the key and the
+    // terminated array of parameters outlive the call.
+    let done = unsafe { sys::EVP_MAC_init(mac, hmac.as_ptr(), hmac.len(), params.as_ptr()) };
+    (done == 1).then_some(())
+}
+
+/// The second half of `SSL_CTX_set_session_ticket_cb`: OpenSSL has opened a ticket, or could not.
+pub(super) unsafe extern "C" fn decrypt_ticket(
+    ssl: *mut sys::SSL,
+    session: *mut sys::SSL_SESSION,
+    _name: *const c_uchar,
+    _name_len: usize,
+    status: c_int,
+    _arg: *mut c_void,
+) -> c_int {
+    let verdict = shielded(None, || {
+        // SAFETY: live and ours alone for the call.
+        let ssl = unsafe { SslRef::from_ptr_mut(ssl) };
+        let ticket = match status {
+            SSL_TICKET_EMPTY => Ticket::Empty,
+            SSL_TICKET_SUCCESS | SSL_TICKET_SUCCESS_RENEW => {
+                // SAFETY: with these two OpenSSL passes the session, live for the call.
+                Ticket::Opened(unsafe { SslSessionRef::from_ptr(session) })
+            }
+            _ => Ticket::Unreadable,
+        };
+        let version = ssl.version2()?;
+        let now = SystemTime::now();
+        Some(stateless::decide(
+            connection_mut(ssl)?,
+            version,
+            &ticket,
+            now,
+        ))
+    });
+    match verdict {
+        // Not IGNORE: TLS 1.3 would then send no new ticket, and TLS 1.2 would go on to look the
+        // session id up.
+        None | Some(Verdict::Decline) => SSL_TICKET_RETURN_IGNORE_RENEW,
+        Some(Verdict::Use) => SSL_TICKET_RETURN_USE,
+        Some(Verdict::Renew) => SSL_TICKET_RETURN_USE_RENEW,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use openssl::error::ErrorStack;
+
+    use super::super::session_from_der;
+    use super::*;
+
+    /// Not by a call of the `openssl` crate: when those fail they empty the queue.
+    fn leave_an_error() {
+        assert!(session_from_der(b"no session").is_none());
+    }
+
+    fn errors_left() -> usize {
+        ErrorStack::get().errors().len()
+    }
+
+    #[test]
+    fn the_error_queue_is_left_as_it_was_found() {
+        leave_an_error();
+        let found = errors_left();
+        assert!(found > 0);
+
+        leave_an_error();
+        shielded((), leave_an_error);
+        assert_eq!(errors_left(), found);
+
+        shielded((), leave_an_error);
+        assert_eq!(errors_left(), 0);
+
+        leave_an_error();
+        shielded((), || {
+            leave_an_error();
+            panic!("with an error in the queue");
+        });
+        assert_eq!(errors_left(), found);
+    }
+}

@@ -1,0 +1,73 @@
+//! What OpenSSL has and `openssl-sys` does not declare.
+
+use std::ffi::{c_char, c_int, c_long, c_uchar, c_uint, c_void};
+
+use openssl_sys as sys;
+
+/// `SSL_CTX_set_info_callback`'s argument.
+pub(crate) type InfoCallback = unsafe extern "C" fn(*const sys::SSL, c_int, c_int);
+
+pub(super) type NewSessionCallback =
+    unsafe extern "C" fn(*mut sys::SSL, *mut sys::SSL_SESSION) -> c_int;
+pub(super) type GetSessionCallback =
+    unsafe extern "C" fn(*mut sys::SSL, *const c_uchar, c_int, *mut c_int) -> *mut sys::SSL_SESSION;
+pub(super) type TicketKeyCallback = unsafe extern "C" fn(
+    *mut sys::SSL,
+    *mut c_uchar,
+    *mut c_uchar,
+    *mut sys::EVP_CIPHER_CTX,
+    *mut sys::EVP_MAC_CTX,
+    c_int,
+) -> c_int;
+pub(super) type GenerateTicketCallback = unsafe extern "C" fn(*mut sys::SSL, *mut c_void) -> c_int;
+pub(super) type DecryptTicketCallback = unsafe extern "C" fn(
+    *mut sys::SSL,
+    *mut sys::SSL_SESSION,
+    *const c_uchar,
+    usize,
+    c_int,
+    *mut c_void,
+) -> c_int;
+
+// From openssl/ssl.h, equal in 3.0 to 4.0.
+pub(super) const SSL_CB_HANDSHAKE_START: c_int = 0x10;
+pub(super) const SSL_CB_HANDSHAKE_DONE: c_int = 0x20;
+pub(super) const SSL_CTRL_GET_SESS_CACHE_MODE: c_int = 45;
+pub(super) const SSL_TICKET_EMPTY: c_int = 3;
+pub(super) const SSL_TICKET_SUCCESS: c_int = 5;
+pub(super) const SSL_TICKET_SUCCESS_RENEW: c_int = 6;
+pub(super) const SSL_TICKET_RETURN_IGNORE_RENEW: c_int = 2;
+pub(super) const SSL_TICKET_RETURN_USE: c_int = 3;
+pub(super) const SSL_TICKET_RETURN_USE_RENEW: c_int = 4;
+
+unsafe extern "C" {
+    pub(super) fn SSL_CTX_set_tlsext_ticket_key_evp_cb(
+        ctx: *mut sys::SSL_CTX,
+        callback: Option<TicketKeyCallback>,
+    ) -> c_int;
+    pub(super) fn SSL_CTX_set_session_ticket_cb(
+        ctx: *mut sys::SSL_CTX,
+        generate: Option<GenerateTicketCallback>,
+        decrypt: Option<DecryptTicketCallback>,
+        arg: *mut c_void,
+    ) -> c_int;
+    pub(super) fn SSL_CTX_set_info_callback(ctx: *mut sys::SSL_CTX, callback: Option<InfoCallback>);
+    pub(super) fn SSL_CTX_get_info_callback(ctx: *mut sys::SSL_CTX) -> Option<InfoCallback>;
+    pub(super) fn SSL_set_info_callback(ssl: *mut sys::SSL, callback: Option<InfoCallback>);
+    pub(super) fn SSL_CTX_sess_get_new_cb(ctx: *mut sys::SSL_CTX) -> Option<NewSessionCallback>;
+    pub(super) fn SSL_CTX_sess_get_get_cb(ctx: *mut sys::SSL_CTX) -> Option<GetSessionCallback>;
+    pub(super) fn SSL_CTX_set_timeout(ctx: *mut sys::SSL_CTX, seconds: c_long) -> c_long;
+    pub(super) fn SSL_get_options(ssl: *const sys::SSL) -> u64;
+    pub(super) fn SSL_SESSION_get0_id_context(
+        session: *const sys::SSL_SESSION,
+        len: *mut c_uint,
+    ) -> *const c_uchar;
+    pub(super) fn OSSL_PARAM_construct_utf8_string(
+        key: *const c_char,
+        buf: *mut c_char,
+        len: usize,
+    ) -> sys::OSSL_PARAM;
+    pub(super) fn OPENSSL_cleanse(ptr: *mut c_void, len: usize);
+    pub(super) fn ERR_set_mark() -> c_int;
+    pub(super) fn ERR_pop_to_mark() -> c_int;
+}

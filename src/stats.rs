@@ -1,0 +1,233 @@
+//! What became of all connections of a policy, counted.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use openssl::ssl::SslVersion;
+
+use crate::outcome::{Handshake, Outcome, Reason, Source};
+use crate::store::Usage;
+
+const REASONS: usize = Reason::ALL.len();
+const SOURCES: usize = Source::ALL.len();
+
+/// A snapshot of what a policy has counted since it was made; clones of a policy count together.
+///
+/// Every handshake that completes is counted once: the fulls and resumptions of all versions add up
+/// to the completed handshakes, and each full handshake has one [`Reason`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Completed TLS 1.3 handshakes.
+    pub tls13: Handshakes,
+    /// Completed TLS 1.2 handshakes.
+    pub tls12: Handshakes,
+    /// Completed handshakes of older versions, where OpenSSL still allows them.
+    pub older: Handshakes,
+    /// What was asked of the store.
+    pub store: StoreStats,
+    /// What became of tickets.
+    pub tickets: TicketStats,
+    /// Contexts on which a setting of this library was found changed after `set_resumption`: the
+    /// `NO_TICKET` option, the session cache mode, the session callbacks or the number of tickets.
+    /// Noticed at a context's first handshake.
+    pub overridden: u64,
+    full: [u64; REASONS],
+    resumed: [u64; SOURCES],
+}
+
+impl Stats {
+    /// Completed handshakes that were full for this reason.
+    #[must_use]
+    pub fn full(&self, reason: Reason) -> u64 {
+        self.full[reason as usize]
+    }
+
+    /// Completed handshakes that resumed a session from this source.
+    #[must_use]
+    pub fn resumed(&self, source: Source) -> u64 {
+        self.resumed[source as usize]
+    }
+}
+
+/// Completed handshakes of one protocol version.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Handshakes {
+    /// Full handshakes.
+    pub full: u64,
+    /// Resumed handshakes.
+    pub resumed: u64,
+}
+
+/// What was asked of the store, and how it answered. Each lookup is one of hit, miss, expired or
+/// error.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StoreStats {
+    /// Sessions that the store took.
+    pub puts: u64,
+    /// Lookups that found a session.
+    pub hits: u64,
+    /// Lookups that found none.
+    pub misses: u64,
+    /// Lookups that found a session past its end.
+    pub expired: u64,
+    /// Calls that failed: an error, a panic, or an answer that is not the session asked for.
+    pub errors: u64,
+    /// Calls that took 10 ms or longer, whatever their answer.
+    pub slow: u64,
+    /// What the store says of itself; `None` if it says nothing, or the mode has no store.
+    pub usage: Option<Usage>,
+}
+
+/// What became of tickets. All but `sealed` are counted when a handshake completes, once each.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TicketStats {
+    /// Tickets sealed and given to clients.
+    pub sealed: u64,
+    /// Handshakes whose ticket was opened, whether or not its session was then resumed.
+    pub opened: u64,
+    /// Those of `opened` that were sealed under a key that is not the active one.
+    pub opened_retired: u64,
+    /// Handshakes whose ticket was sealed under a key that the ring does not hold.
+    pub unknown_key: u64,
+    /// Handshakes whose ticket was damaged or forged.
+    pub malformed: u64,
+    /// How long the active key has been sealing; `None` if the mode has no keys.
+    pub key_age: Option<Duration>,
+    /// How often the source gave no keys when it was asked, so that the old ones went on.
+    pub key_failures: u64,
+}
+
+/// What became of the last ticket that a connection offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TicketFate {
+    Opened { retired: bool },
+    UnknownKey,
+    Malformed,
+}
+
+/// The counters behind [`Stats`].
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    versions: [[AtomicU64; 2]; 3],
+    full: [AtomicU64; REASONS],
+    resumed: [AtomicU64; SOURCES],
+    pub(crate) puts: Counter,
+    pub(crate) hits: Counter,
+    pub(crate) misses: Counter,
+    pub(crate) expired: Counter,
+    pub(crate) errors: Counter,
+    pub(crate) slow: Counter,
+    pub(crate) sealed: Counter,
+    opened: Counter,
+    opened_retired: Counter,
+    unknown_key: Counter,
+    malformed: Counter,
+    pub(crate) overridden: Counter,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add_one(&self) {
+        self.0.fetch_add(1, Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+impl Counters {
+    /// Counts a completed handshake, and the ticket that was offered in it.
+    pub(crate) fn completed(&self, outcome: &Outcome, ticket: Option<TicketFate>) {
+        let version = match outcome.version {
+            SslVersion::TLS1_3 => 0,
+            SslVersion::TLS1_2 => 1,
+            _ => 2,
+        };
+        self.versions[version][usize::from(outcome.is_resumed())].fetch_add(1, Relaxed);
+        match outcome.handshake {
+            Handshake::Full(reason) => &self.full[reason as usize],
+            Handshake::Resumed(source) => &self.resumed[source as usize],
+        }
+        .fetch_add(1, Relaxed);
+        match ticket {
+            Some(TicketFate::Opened { retired }) => {
+                self.opened.add_one();
+                if retired {
+                    self.opened_retired.add_one();
+                }
+            }
+            Some(TicketFate::UnknownKey) => self.unknown_key.add_one(),
+            Some(TicketFate::Malformed) => self.malformed.add_one(),
+            None => {}
+        }
+    }
+
+    /// A snapshot; what store and keys say of themselves is for the caller to add.
+    pub(crate) fn snapshot(&self) -> Stats {
+        let version = |i: usize| Handshakes {
+            full: self.versions[i][0].load(Relaxed),
+            resumed: self.versions[i][1].load(Relaxed),
+        };
+        Stats {
+            tls13: version(0),
+            tls12: version(1),
+            older: version(2),
+            store: StoreStats {
+                puts: self.puts.get(),
+                hits: self.hits.get(),
+                misses: self.misses.get(),
+                expired: self.expired.get(),
+                errors: self.errors.get(),
+                slow: self.slow.get(),
+                usage: None,
+            },
+            tickets: TicketStats {
+                sealed: self.sealed.get(),
+                opened: self.opened.get(),
+                opened_retired: self.opened_retired.get(),
+                unknown_key: self.unknown_key.get(),
+                malformed: self.malformed.get(),
+                key_age: None,
+                key_failures: 0,
+            },
+            overridden: self.overridden.get(),
+            full: self.full.each_ref().map(|n| n.load(Relaxed)),
+            resumed: self.resumed.each_ref().map(|n| n.load(Relaxed)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(version: SslVersion, handshake: Handshake) -> Outcome {
+        Outcome { version, handshake }
+    }
+
+    #[test]
+    fn each_completed_handshake_moves_one_version_and_one_cause() {
+        let counters = Counters::default();
+        for reason in Reason::ALL {
+            let full = Handshake::Full(*reason);
+            counters.completed(&outcome(SslVersion::TLS1_2, full), None);
+        }
+        for source in Source::ALL {
+            let resumed = Handshake::Resumed(*source);
+            counters.completed(&outcome(SslVersion::TLS1_3, resumed), None);
+        }
+        let stats = counters.snapshot();
+        assert_eq!((stats.tls12.full, stats.tls12.resumed), (8, 0));
+        assert_eq!((stats.tls13.full, stats.tls13.resumed), (0, 3));
+        assert_eq!(stats.older, Handshakes::default());
+        assert!(Reason::ALL.iter().all(|reason| stats.full(*reason) == 1));
+        assert!(Source::ALL.iter().all(|source| stats.resumed(*source) == 1));
+    }
+}
