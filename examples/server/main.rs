@@ -1,0 +1,91 @@
+//! An HTTPS server that answers every request with what became of the connection's handshake, and
+//! with the statistics of all.
+//!
+//! ```text
+//! cargo run --example server -- --mode stateless
+//! curl -k https://127.0.0.1:8443/ https://127.0.0.1:8443/
+//! ```
+//!
+//! What makes it resume sessions is in this file, `policy`, and in `tls.rs`, `acceptor`. The rest is
+//! a server that no client can keep from serving the others: one thread waits for sockets
+//! (`waiting.rs`), a few others move connections on until they would block (`connection.rs`).
+
+mod args;
+mod connection;
+mod http;
+mod page;
+mod server;
+#[path = "../support/mod.rs"]
+mod support;
+mod tls;
+mod waiting;
+mod watched;
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use openssl_resumption::{MemoryStore, Resumption, TicketKeys};
+
+use args::{Args, Command, Mode};
+use page::Page;
+use server::Server;
+
+fn main() -> ExitCode {
+    let args = match args::parse(std::env::args_os().skip(1)) {
+        Ok(Command::Serve(args)) => args,
+        Ok(Command::Help) => {
+            print(args::USAGE);
+            return ExitCode::SUCCESS;
+        }
+        Err(wrong) => {
+            complain(format_args!("{wrong}; --help shows all options"));
+            return ExitCode::from(2);
+        }
+    };
+    match serve(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(wrong) => {
+            complain(wrong);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The choice of a mode, and of its knobs.
+fn policy(args: &Args) -> Resumption {
+    let store = || MemoryStore::new(args.capacity, MemoryStore::DEFAULT_BYTES);
+    let policy = match args.mode {
+        Mode::Stateful => Resumption::stateful(store()),
+        Mode::Stateless => Resumption::stateless(TicketKeys::random()),
+        Mode::Hybrid => Resumption::hybrid(store(), TicketKeys::random()),
+        Mode::Off => Resumption::off(),
+    };
+    let policy = policy.lifetime(args.lifetime);
+    match args.tickets {
+        Some(tickets) => policy.tickets(tickets),
+        None => policy,
+    }
+}
+
+/// Serves until a signal says stop.
+fn serve(args: &Args) -> Result<(), String> {
+    let policy = policy(args);
+    let acceptor = tls::acceptor(args, &policy)?;
+    let server = Server::bind(args.listen, acceptor, Page::new(args.mode, policy))?;
+    print(format_args!("listening on {}\n", server.address()));
+    server
+        .run()
+        .map_err(|error| format!("cannot go on serving: {error}"))
+}
+
+// Not `print!` and `eprintln!`: they panic when nobody reads the other end (any more).
+
+fn print(text: impl Display) {
+    let mut out = io::stdout().lock();
+    let _ = write!(out, "{text}").and_then(|()| out.flush());
+}
+
+fn complain(wrong: impl Display) {
+    let _ = writeln!(io::stderr(), "server: {wrong}");
+}

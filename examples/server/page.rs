@@ -1,0 +1,99 @@
+//! The page: what became of this connection, and of all, as JSON.
+
+use std::fmt::Display;
+
+use openssl::ssl::SslRef;
+use openssl_resumption::{
+    Handshake, Handshakes, Reason, Resumption, Source, SslRefExt, Stats, StoreStats, TicketStats,
+};
+use serde_json::{Map, Value, json};
+
+use crate::args::Mode;
+
+pub(crate) struct Page {
+    mode: Mode,
+    policy: Resumption,
+}
+
+impl Page {
+    pub(crate) fn new(mode: Mode, policy: Resumption) -> Self {
+        Self { mode, policy }
+    }
+
+    /// The page for one connection, whose handshake is complete.
+    pub(crate) fn json(&self, ssl: &SslRef) -> String {
+        let outcome = ssl.resumption();
+        let (reason, source) = match outcome.map(|outcome| outcome.handshake) {
+            Some(Handshake::Full(reason)) => (Some(reason.to_string()), None),
+            Some(Handshake::Resumed(source)) => (None, Some(source.to_string())),
+            None => (None, None),
+        };
+        let page = json!({
+            "mode": self.mode.name(),
+            "version": ssl.version_str(),
+            "resumed": outcome.is_some_and(|outcome| outcome.is_resumed()),
+            "outcome": outcome.map(|outcome| outcome.to_string()),
+            "reason": reason,
+            "source": source,
+            "stats": stats(&self.policy.stats()),
+        });
+        format!("{page}\n")
+    }
+}
+
+fn stats(stats: &Stats) -> Value {
+    json!({
+        "tls13": handshakes(stats.tls13),
+        "tls12": handshakes(stats.tls12),
+        "older": handshakes(stats.older),
+        "full": counts(Reason::ALL, |reason| stats.full(reason)),
+        "resumed": counts(Source::ALL, |source| stats.resumed(source)),
+        "store": store(&stats.store),
+        "tickets": tickets(&stats.tickets),
+        "overridden": stats.overridden,
+    })
+}
+
+fn handshakes(handshakes: Handshakes) -> Value {
+    json!({ "full": handshakes.full, "resumed": handshakes.resumed })
+}
+
+/// A number for each of `all`, under its text.
+fn counts<T: Copy + Display>(all: &[T], count: impl Fn(T) -> u64) -> Value {
+    let numbers: Map<_, _> = all
+        .iter()
+        .map(|each| (each.to_string(), count(*each).into()))
+        .collect();
+    numbers.into()
+}
+
+fn store(store: &StoreStats) -> Value {
+    let usage = store.usage.map(|usage| {
+        json!({
+            "entries": usage.entries,
+            "bytes": usage.bytes,
+            "evictions": usage.evictions,
+        })
+    });
+    json!({
+        "puts": store.puts,
+        "hits": store.hits,
+        "misses": store.misses,
+        "expired": store.expired,
+        "errors": store.errors,
+        "slow": store.slow,
+        "usage": usage,
+    })
+}
+
+fn tickets(tickets: &TicketStats) -> Value {
+    json!({
+        "sealed": tickets.sealed,
+        "opened": tickets.opened,
+        "opened_retired": tickets.opened_retired,
+        "unknown_key": tickets.unknown_key,
+        "malformed": tickets.malformed,
+        "key_age_seconds": tickets.key_age.map(|age| age.as_secs()),
+        "key_failures": tickets.key_failures,
+    })
+}
