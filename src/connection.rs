@@ -1,12 +1,14 @@
 //! What one `SSL` carries from the start of its handshake.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use openssl::ssl::SslVersion;
 
 use crate::context::Applied;
 use crate::outcome::{Handshake, Outcome, Reason, Source};
 use crate::resumption::Resumption;
+use crate::stamp::{Stamp, unix_seconds};
 use crate::stats::TicketFate;
 use crate::store::{Session, SessionKey};
 
@@ -19,9 +21,12 @@ pub(crate) struct Connection {
     /// What became of the last thing the client offered.
     offered: Offered,
     ticket: Option<TicketFate>,
-    /// What came of asking the store: after a HelloRetryRequest OpenSSL asks for the same session
-    /// again, and the store is spared that.
-    verdict: Option<(SessionKey, Result<Session, Reason>)>,
+    /// What the store said: after a HelloRetryRequest OpenSSL asks for the same session again, and
+    /// the store is spared that.
+    answer: Option<(SessionKey, Result<Session, Reason>)>,
+    /// When the handshake began, in seconds since the Unix epoch. A session dates from here, not
+    /// from the end of the handshake: what is forgotten in between must not survive in it.
+    started: u64,
     outcome: Option<Outcome>,
 }
 
@@ -30,16 +35,17 @@ enum Offered {
     Nothing,
     Declined(Reason),
     /// Handed to OpenSSL, which may still find that it does not fit.
-    Supplied(Source),
+    Supplied(Source, Stamp),
 }
 
 impl Connection {
-    pub(crate) fn new(owner: Arc<Applied>) -> Self {
+    pub(crate) fn new(owner: Arc<Applied>, now: SystemTime) -> Self {
         Self {
             owner,
             offered: Offered::Nothing,
             ticket: None,
-            verdict: None,
+            answer: None,
+            started: unix_seconds(now),
             outcome: None,
         }
     }
@@ -56,8 +62,26 @@ impl Connection {
         self.offered = Offered::Declined(reason);
     }
 
-    pub(crate) fn supply(&mut self, source: Source) {
-        self.offered = Offered::Supplied(source);
+    pub(crate) fn supply(&mut self, source: Source, stamp: Stamp) {
+        self.offered = Offered::Supplied(source, stamp);
+    }
+
+    /// The stamp of the session that OpenSSL was given to resume.
+    pub(crate) fn resuming(&self) -> Option<&Stamp> {
+        match &self.offered {
+            Offered::Supplied(_, stamp) => Some(stamp),
+            Offered::Nothing | Offered::Declined(_) => None,
+        }
+    }
+
+    pub(crate) fn started(&self) -> u64 {
+        self.started
+    }
+
+    /// The connection is being failed, because a demand was raised that the session does not meet.
+    pub(crate) fn fail_closed(&mut self) {
+        self.decline(Reason::Unauthenticated);
+        self.policy().counters().failed_closed.add_one();
     }
 
     pub(crate) fn ticket(&self) -> Option<TicketFate> {
@@ -68,14 +92,14 @@ impl Connection {
         self.ticket = Some(fate);
     }
 
-    /// What came of asking the store for `key` earlier in this handshake.
-    pub(crate) fn verdict(&self, key: &SessionKey) -> Option<Result<Session, Reason>> {
-        let (asked, verdict) = self.verdict.as_ref()?;
-        (asked == key).then(|| verdict.clone())
+    /// What the store said to `key` earlier in this handshake.
+    pub(crate) fn answer(&self, key: &SessionKey) -> Option<Result<Session, Reason>> {
+        let (asked, answer) = self.answer.as_ref()?;
+        (asked == key).then(|| answer.clone())
     }
 
-    pub(crate) fn remember_verdict(&mut self, key: SessionKey, verdict: Result<Session, Reason>) {
-        self.verdict = Some((key, verdict));
+    pub(crate) fn remember_answer(&mut self, key: SessionKey, answer: Result<Session, Reason>) {
+        self.answer = Some((key, answer));
     }
 
     /// The handshake is complete: settles the outcome and counts it, the first time only. In TLS
@@ -85,17 +109,17 @@ impl Connection {
             return;
         }
         let handshake = match (reused, self.offered) {
-            (true, Offered::Supplied(source)) => Handshake::Resumed(source),
+            (true, Offered::Supplied(source, _)) => Handshake::Resumed(source),
             (true, _) => Handshake::Resumed(Source::Other),
             (false, _) if self.policy().is_off() => Handshake::Full(Reason::Off),
             (false, Offered::Nothing) => Handshake::Full(Reason::NothingOffered),
             (false, Offered::Declined(reason)) => Handshake::Full(reason),
-            (false, Offered::Supplied(_)) => Handshake::Full(Reason::WrongContext),
+            (false, Offered::Supplied(..)) => Handshake::Full(Reason::WrongContext),
         };
         let outcome = Outcome { version, handshake };
         self.policy().counters().completed(&outcome, self.ticket);
         self.outcome = Some(outcome);
-        self.verdict = None;
+        self.answer = None;
     }
 }
 
@@ -103,8 +127,17 @@ impl Connection {
 mod tests {
     use super::*;
 
+    fn stamp() -> Stamp {
+        Stamp {
+            time: 0,
+            binding: [0; 16],
+            authority: None,
+            authenticated: false,
+        }
+    }
+
     fn connection(policy: &Resumption) -> Connection {
-        Connection::new(Applied::for_tests(policy))
+        Connection::new(Applied::for_tests(policy), SystemTime::now())
     }
 
     fn settled(policy: &Resumption, reused: bool, act: impl FnOnce(&mut Connection)) -> Handshake {
@@ -127,13 +160,13 @@ mod tests {
             full(Reason::Expired)
         );
         assert_eq!(
-            settled(&policy, false, |c| c.supply(Source::Store)),
+            settled(&policy, false, |c| c.supply(Source::Store, stamp())),
             full(Reason::WrongContext)
         );
         assert_eq!(
             settled(&policy, true, |c| {
                 c.decline(Reason::NotFound);
-                c.supply(Source::Store);
+                c.supply(Source::Store, stamp());
             }),
             Handshake::Resumed(Source::Store)
         );

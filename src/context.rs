@@ -1,14 +1,16 @@
 //! How a policy is applied to a context, and what a connection tells of it.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
 
 use openssl::ssl::{SslContextBuilder, SslOptions, SslRef, SslSessionCacheMode};
 
 use crate::error::Error;
-use crate::ffi;
+use crate::ffi::{self, CaSet};
 use crate::outcome::Outcome;
 use crate::resumption::Resumption;
+use crate::stamp::Binding;
 
 /// What a mode sets on a context.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +29,8 @@ pub(crate) struct Applied {
     info_before: Option<ffi::InfoCallback>,
     /// Whether the settings have been compared with what the context really has.
     compared: AtomicBool,
+    /// The hash of the context's CA set, made once: its certificates may be many.
+    authority: OnceLock<(CaSet, Binding)>,
 }
 
 impl Applied {
@@ -46,6 +50,16 @@ impl Applied {
         }
     }
 
+    /// The hash of a connection's CA set, which is usually that of the context.
+    pub(crate) fn authority(&self, ssl: &SslRef, set: CaSet) -> Binding {
+        let (known, authority) = self.authority.get_or_init(|| (set, ffi::authority(ssl)));
+        if *known == set {
+            *authority
+        } else {
+            ffi::authority(ssl)
+        }
+    }
+
     #[cfg(test)]
     pub(crate) fn for_tests(policy: &Resumption) -> std::sync::Arc<Self> {
         std::sync::Arc::new(Self {
@@ -53,6 +67,7 @@ impl Applied {
             settings: policy.settings(),
             info_before: None,
             compared: AtomicBool::new(true),
+            authority: OnceLock::new(),
         })
     }
 }
@@ -103,6 +118,8 @@ impl SslContextBuilderExt for SslContextBuilder {
                 .map_err(Error::Keys)?;
         }
 
+        policy.note_lifetime();
+
         let settings = policy.settings();
         self.set_session_id_context(&policy.id_context())?;
         self.set_num_tickets(settings.num_tickets)?;
@@ -118,6 +135,7 @@ impl SslContextBuilderExt for SslContextBuilder {
             settings,
             info_before,
             compared: AtomicBool::new(false),
+            authority: OnceLock::new(),
         })?;
         Ok(())
     }

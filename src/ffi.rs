@@ -12,19 +12,25 @@ use foreign_types::{ForeignType, ForeignTypeRef};
 use openssl::cipher::Cipher;
 use openssl::error::ErrorStack;
 use openssl::ex_data::Index;
+use openssl::hash::MessageDigest;
 use openssl::ssl::{
     Ssl, SslContext, SslContextBuilder, SslContextRef, SslRef, SslSession, SslSessionRef,
+    SslVerifyMode,
 };
+use openssl::stack::StackRef;
+use openssl::x509::store::X509StoreRef;
+use openssl::x509::{X509Name, X509NameRef, X509Ref};
 use openssl_sys as sys;
 
 use crate::connection::Connection;
 use crate::context::{Applied, Settings};
 use crate::secret::Secret;
+use crate::stamp::{self, Binding};
 
 mod callbacks;
 mod declare;
 
-use callbacks::{decrypt_ticket, get_session, info, new_session, ticket_key};
+use callbacks::{decrypt_ticket, generate_ticket, get_session, info, new_session, ticket_key};
 pub(crate) use declare::InfoCallback;
 use declare::*;
 
@@ -100,9 +106,9 @@ pub(crate) fn install(
     // where OpenSSL by itself would use a key of its own and ask nobody.
     // SAFETY: as above.
     unsafe { SSL_CTX_set_tlsext_ticket_key_evp_cb(context, Some(ticket_key)) };
-    let decrypt: DecryptTicketCallback = decrypt_ticket;
+    let (generate, decrypt) = (Some(generate_ticket as _), Some(decrypt_ticket as _));
     // SAFETY: as above; the argument is never looked at.
-    unsafe { SSL_CTX_set_session_ticket_cb(context, None, Some(decrypt), ptr::null_mut()) };
+    unsafe { SSL_CTX_set_session_ticket_cb(context, generate, decrypt, ptr::null_mut()) };
     // SAFETY: as above.
     unsafe { SSL_CTX_set_info_callback(context, Some(info)) };
     Ok(())
@@ -187,7 +193,130 @@ pub(crate) fn id_context(session: &SslSessionRef) -> &[u8] {
     unsafe { slice::from_raw_parts(context, len as usize) }
 }
 
+/// The ticket application data of a session: our stamp, if we made the session.
+pub(crate) fn appdata(session: &SslSessionRef) -> &[u8] {
+    let (mut data, mut len) = (ptr::null_mut(), 0);
+    // SAFETY: a reference to a session is live, and both outputs are writable.
+    unsafe { SSL_SESSION_get0_ticket_appdata(session.as_ptr(), &mut data, &mut len) };
+    if data.is_null() {
+        return &[];
+    }
+    // SAFETY: OpenSSL returns that many bytes inside the session, which the result borrows.
+    unsafe { slice::from_raw_parts(data.cast(), len) }
+}
+
+/// Writes a session's application data and its timeout, in seconds.
+///
+/// The session must be one that OpenSSL is just making, so that no other thread has it.
+pub(crate) fn finish_session(session: &SslSessionRef, appdata: &[u8], timeout: u64) {
+    let (data, len) = (appdata.as_ptr().cast(), appdata.len());
+    // SAFETY: OpenSSL copies the bytes; without memory for that the session stays without.
+    unsafe { SSL_SESSION_set1_ticket_appdata(session.as_ptr(), data, len) };
+    let timeout = c_long::try_from(timeout).unwrap_or(c_long::MAX);
+    // SAFETY: sets a field of a live session.
+    unsafe { SSL_SESSION_set_timeout(session.as_ptr(), timeout) };
+}
+
+/// The client certificate in a session.
+pub(crate) fn peer_certificate(session: &SslSessionRef) -> Option<&X509Ref> {
+    // SAFETY: reads a field of a live session.
+    let certificate = unsafe { SSL_SESSION_get0_peer(session.as_ptr()) };
+    // SAFETY: if there is one it lives in the session, which the result borrows.
+    (!certificate.is_null()).then(|| unsafe { X509Ref::from_ptr(certificate) })
+}
+
+// ---- What clients are verified against
+
+/// Identifies the CA set of a connection by where it is: its store and its list of names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CaSet {
+    store: usize,
+    names: usize,
+}
+
+/// The hash of the CA set that this connection's client is verified against.
+pub(crate) fn authority(ssl: &SslRef) -> Binding {
+    let store = ca_store(ssl);
+    let certificates = if store.is_null() {
+        Vec::new()
+    } else {
+        // SAFETY: the store belongs to the connection or its context.
+        let store = unsafe { X509StoreRef::from_ptr(store) };
+        let digest = |certificate: &X509Ref| certificate.digest(MessageDigest::sha256());
+        let digests = store
+            .all_certificates()
+            .iter()
+            .flat_map(digest)
+            .collect::<Vec<_>>();
+        digests
+            .iter()
+            .filter_map(|digest| digest.as_ref().try_into().ok())
+            .collect()
+    };
+    let names = ca_names(ssl);
+    let names = if names.is_null() {
+        Vec::new()
+    } else {
+        // SAFETY: the list belongs to the connection or its context.
+        let names = unsafe { StackRef::<X509Name>::from_ptr(names) };
+        names.iter().flat_map(X509NameRef::to_der).collect()
+    };
+    stamp::authority(certificates, names)
+}
+
+pub(crate) fn ca_set(ssl: &SslRef) -> CaSet {
+    CaSet {
+        store: ca_store(ssl) as usize,
+        names: ca_names(ssl) as usize,
+    }
+}
+
+/// The store that OpenSSL would verify with: the connection's own, which it got from its context
+/// (`SSL_CTX_set1_verify_cert_store`) or from a callback, or else the context's.
+fn ca_store(ssl: &SslRef) -> *mut sys::X509_STORE {
+    let mut own: *mut sys::X509_STORE = ptr::null_mut();
+    let out = ptr::from_mut(&mut own).cast();
+    // SAFETY: this control writes a pointer to `out`.
+    unsafe { sys::SSL_ctrl(ssl.as_ptr(), SSL_CTRL_GET_VERIFY_CERT_STORE, 0, out) };
+    if own.is_null() {
+        // SAFETY: reads a field of a live context.
+        own = unsafe { sys::SSL_CTX_get_cert_store(ssl.ssl_context().as_ptr()) };
+    }
+    own
+}
+
+fn ca_names(ssl: &SslRef) -> *mut sys::stack_st_X509_NAME {
+    // SAFETY: reads a field of a live SSL, or of its context.
+    unsafe { SSL_get_client_CA_list(ssl.as_ptr()) }
+}
+
 // ---- Connections
+
+pub(crate) fn verify_mode(ssl: &SslRef) -> SslVerifyMode {
+    // SAFETY: reads a field of a live SSL.
+    let mode = unsafe { sys::SSL_get_verify_mode(ssl.as_ptr()) };
+    // Not `SslRef::verify_mode`, which panics over modes that it does not name.
+    SslVerifyMode::from_bits_truncate(mode)
+}
+
+/// The server name extension of the ClientHello that is being processed: its bytes, or `None` if
+/// there is none. `SSL_get_servername` knows it only later.
+pub(crate) fn server_name_extension(ssl: &SslRef) -> Option<&[u8]> {
+    let (mut data, mut len) = (ptr::null(), 0);
+    // SAFETY: `ssl` is live, and both outputs are writable. Without a ClientHello there is nothing.
+    let found = unsafe {
+        sys::SSL_client_hello_get0_ext(ssl.as_ptr(), TLSEXT_TYPE_SERVER_NAME, &mut data, &mut len)
+    };
+    if found != 1 {
+        return None;
+    }
+    if data.is_null() {
+        return Some(&[]);
+    }
+    // SAFETY: OpenSSL returns that many bytes of the ClientHello, which lives as long as `ssl` is
+    // borrowed: it is freed by the handshake, which takes `ssl` mutably.
+    Some(unsafe { slice::from_raw_parts(data, len) })
+}
 
 /// What a connection carries, if it is one of a context with a policy.
 pub(crate) fn connection(ssl: &SslRef) -> Option<&Connection> {

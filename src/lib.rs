@@ -1,10 +1,12 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod binding;
 mod connection;
 mod context;
 mod error;
 mod ffi;
+mod forgotten;
 mod guard;
 mod keys;
 mod outcome;
@@ -20,6 +22,6 @@ pub use context::{SslContextBuilderExt, SslRefExt};
 pub use error::Error;
 pub use keys::{KeyError, KeySet, KeySource, TicketKey, TicketKeys};
 pub use outcome::{Handshake, Outcome, Reason, Source};
-pub use resumption::Resumption;
+pub use resumption::{ClientCertificates, Resumption};
 pub use stats::{Handshakes, Stats, StoreStats, TicketStats};
 pub use store::{MemoryStore, Session, SessionKey, SessionStore, StoreError, Usage};

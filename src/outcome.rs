@@ -88,9 +88,20 @@ counted! {
         UnknownKey => "unknown key",
         /// The ticket is damaged or forged: too short, a wrong MAC, or not a session inside.
         Malformed => "malformed",
-        /// The session was made for something else: another scope, TLS version, or parameters
+        /// The session was made in another session id context or TLS version, or with parameters
         /// (cipher, extended master secret) across which OpenSSL does not resume.
         WrongContext => "wrong context",
+        /// The session carries no stamp of this library: another product made it.
+        NoStamp => "no stamp",
+        /// The session was made for another server name, scope or generation, or under a demand for
+        /// client certificates of another set of CAs.
+        OtherBinding => "other binding",
+        /// A client certificate is demanded, and the session was made without one.
+        Unauthenticated => "unauthenticated",
+        /// The session was made with a client certificate, and the policy resumes none such.
+        ClientCertificate => "client certificate",
+        /// The policy was told to forget the session.
+        Forgotten => "forgotten",
         /// The store failed: an error, a panic, or an answer that is not the session asked for.
         StoreFailed => "store failed",
         /// The policy is [`off`](crate::Resumption::off).

@@ -3,14 +3,17 @@
 use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
 
 use openssl::sha::Sha256;
 use openssl::ssl::SslSessionCacheMode;
 
 use crate::context::Settings;
+use crate::forgotten::Forgotten;
 use crate::guard::catch;
 use crate::keys::TicketKeys;
+use crate::stamp::{self, Binding, unix_seconds};
 use crate::stats::{Counters, Stats};
 use crate::store::SessionStore;
 
@@ -34,7 +37,30 @@ pub struct Resumption {
     scope: Arc<[u8]>,
     lifetime: Duration,
     tickets: Option<u8>,
-    counters: Arc<Counters>,
+    generation: Arc<[u8]>,
+    client_certificates: ClientCertificates,
+    not_before: Option<SystemTime>,
+    shared: Arc<Shared>,
+}
+
+/// What clones of a policy have in common, beside the store and the keys.
+#[derive(Default)]
+struct Shared {
+    counters: Counters,
+    forgotten: Forgotten,
+    /// The longest lifetime, in seconds, that the policy was applied with.
+    lifetime: AtomicU64,
+}
+
+/// Whether sessions of clients with a certificate are resumed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ClientCertificates {
+    /// They are, until the certificate's `notAfter` at most.
+    #[default]
+    Resume,
+    /// They are not: each connection verifies the certificate anew.
+    Never,
 }
 
 #[derive(Clone)]
@@ -94,7 +120,10 @@ impl Resumption {
             scope: Arc::from([]),
             lifetime: Self::DEFAULT_LIFETIME,
             tickets: None,
-            counters: Arc::default(),
+            generation: Arc::from([]),
+            client_certificates: ClientCertificates::default(),
+            not_before: None,
+            shared: Arc::default(),
         }
     }
 
@@ -109,11 +138,12 @@ impl Resumption {
         self
     }
 
-    /// How long a session lives; 24 hours by default, at least 1 second, at most 7 days
-    /// ([`Error::Lifetime`](crate::Error::Lifetime) outside). Counted in whole seconds, rounded down.
+    /// How long a session lives from its full handshake; 24 hours by default, at least 1 second, at
+    /// most 7 days ([`Error::Lifetime`](crate::Error::Lifetime) outside). Counted in whole seconds,
+    /// rounded down.
     ///
-    /// Drives `SSL_CTX_set_timeout`, and with it the lifetime hint of tickets. In TLS 1.3 each
-    /// resumption brings a new ticket with a new lifetime.
+    /// Resuming does not extend it: a new TLS 1.3 ticket lives for what is left, and its lifetime
+    /// hint says so. Drives `SSL_CTX_set_timeout` and `SSL_SESSION_set_timeout`.
     #[must_use]
     pub fn lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = lifetime;
@@ -131,10 +161,71 @@ impl Resumption {
         self
     }
 
+    /// Bytes that sessions are bound to, empty by default: change them whenever the authentication
+    /// of clients changes in a way that this library cannot see, and sessions from before are not
+    /// resumed.
+    ///
+    /// It sees the verify mode, the CA certificates and the client CA names of the contexts, as they
+    /// are at a context's first handshake. It does not see what a verify callback does, revocation
+    /// lists, or certificates added to the CA store of a running server.
+    #[must_use]
+    pub fn generation(mut self, generation: impl AsRef<[u8]>) -> Self {
+        self.generation = generation.as_ref().into();
+        self
+    }
+
+    /// Whether sessions of clients with a certificate are resumed;
+    /// [`Resume`](ClientCertificates::Resume) by default.
+    ///
+    /// OpenSSL does not verify a certificate again when it resumes: one that was revoked keeps
+    /// working until its session ends, unless [`forget_client`](Self::forget_client) is called.
+    #[must_use]
+    pub fn client_certificates(mut self, resume: ClientCertificates) -> Self {
+        self.client_certificates = resume;
+        self
+    }
+
+    /// Sessions whose full handshake began in or before the second of `time` are not resumed; none
+    /// by default.
+    ///
+    /// To carry a [`forget_before`](Self::forget_before) over a restart: keep its time, and give it
+    /// here at the next start.
+    #[must_use]
+    pub fn not_before(mut self, time: SystemTime) -> Self {
+        self.not_before = Some(time);
+        self
+    }
+
+    /// Ends all sessions made so far, in the store and in tickets alike: from the next handshake on
+    /// they are not resumed.
+    ///
+    /// This and the other two hold for all clones and contexts of the policy, in this process, until
+    /// it ends. A session made later in the same second ends too; its client does one more full
+    /// handshake.
+    pub fn forget_all(&self) {
+        self.forget_before(SystemTime::now());
+    }
+
+    /// Ends all sessions whose full handshake began in or before the second of `time`. An earlier
+    /// time than one given before changes nothing; a future one lets nothing resume until then.
+    pub fn forget_before(&self, time: SystemTime) {
+        self.shared.forgotten.forget_before(unix_seconds(time));
+    }
+
+    /// Ends all sessions made so far by clients with this certificate, named by the SHA-256 of its
+    /// DER (the fingerprint that `openssl x509 -fingerprint -sha256` prints).
+    ///
+    /// It does not keep the client from a full handshake: have its certificate fail verification
+    /// first. The list holds 10,000 certificates, each for a lifetime; one more when it is full is
+    /// [`forget_all`](Self::forget_all).
+    pub fn forget_client(&self, sha256: [u8; 32]) {
+        self.forget(sha256, SystemTime::now());
+    }
+
     /// A snapshot of what has been counted since the policy was made.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        let mut stats = self.counters.snapshot();
+        let mut stats = self.shared.counters.snapshot();
         stats.store.usage = self
             .store()
             .and_then(|store| catch(AssertUnwindSafe(|| store.usage())).flatten());
@@ -172,7 +263,45 @@ impl Resumption {
     }
 
     pub(crate) fn counters(&self) -> &Counters {
-        &self.counters
+        &self.shared.counters
+    }
+
+    pub(crate) fn forgotten(&self) -> &Forgotten {
+        &self.shared.forgotten
+    }
+
+    /// Forgets the sessions made so far that `hash` names: a certificate, or a binding.
+    pub(crate) fn forget(&self, hash: [u8; 32], now: SystemTime) {
+        // Contexts may have been given a clone with a longer lifetime.
+        let lifetime = self
+            .shared
+            .lifetime
+            .load(Relaxed)
+            .max(self.lifetime.as_secs());
+        self.shared
+            .forgotten
+            .forget(hash, unix_seconds(now), lifetime);
+    }
+
+    /// A context begins to make sessions of this lifetime.
+    pub(crate) fn note_lifetime(&self) {
+        self.shared
+            .lifetime
+            .fetch_max(self.lifetime.as_secs(), Relaxed);
+    }
+
+    pub(crate) fn resumes_certificates(&self) -> bool {
+        self.client_certificates == ClientCertificates::Resume
+    }
+
+    pub(crate) fn cutoff(&self) -> Option<u64> {
+        self.not_before
+            .map(unix_seconds)
+            .max(self.shared.forgotten.cutoff())
+    }
+
+    pub(crate) fn binding(&self, server_name: Option<&[u8]>) -> Binding {
+        stamp::binding(&self.scope, server_name, &self.generation)
     }
 
     /// The session id context of the scope: as long as OpenSSL allows, never empty (P6).
@@ -219,6 +348,8 @@ impl fmt::Debug for Resumption {
             .field("scope", &String::from_utf8_lossy(&self.scope))
             .field("lifetime", &self.lifetime)
             .field("tickets", &self.tickets)
+            .field("client_certificates", &self.client_certificates)
+            .field("not_before", &self.not_before)
             .field("keys", &self.keys())
             .finish_non_exhaustive()
     }
@@ -239,7 +370,7 @@ mod tests {
             .tickets(7);
         assert_eq!(policy.lifetime, Resumption::DEFAULT_LIFETIME);
         assert_ne!(policy.id_context(), other.id_context());
-        assert!(Arc::ptr_eq(&policy.counters, &other.counters));
+        assert!(Arc::ptr_eq(&policy.shared, &other.shared));
     }
 
     #[test]

@@ -4,14 +4,15 @@ use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant, SystemTime};
 
 use openssl::sha::Sha256;
-use openssl::ssl::{SslSession, SslSessionRef, SslVersion};
+use openssl::ssl::{SslRef, SslSession, SslSessionRef, SslVersion};
 
+use crate::binding;
 use crate::connection::Connection;
 use crate::ffi;
 use crate::guard::catch;
 use crate::outcome::{Reason, Source};
 use crate::resumption::Resumption;
-use crate::stamp::{self, Claims};
+use crate::stamp::{Claims, Here};
 use crate::store::{Session, SessionKey, StoreError};
 
 /// The length of every session id that OpenSSL makes. What a client sends may be shorter.
@@ -23,7 +24,10 @@ const CHECKSUM_LEN: usize = 8;
 const SLOW: Duration = Duration::from_millis(10);
 
 /// OpenSSL made a session that can be resumed by its id: stores it.
-pub(crate) fn new_session(policy: &Resumption, session: &SslSessionRef) {
+pub(crate) fn new_session(ssl: &SslRef, session: &SslSessionRef) {
+    let Some(policy) = ffi::connection(ssl).map(Connection::policy) else {
+        return;
+    };
     let Some(store) = policy.store() else { return };
     let tls13 = session.protocol_version() == SslVersion::TLS1_3;
     // In hybrid mode TLS 1.3 sessions travel in tickets; OpenSSL reports them all the same, under
@@ -31,10 +35,17 @@ pub(crate) fn new_session(policy: &Resumption, session: &SslSessionRef) {
     if session.id().len() != ID_LEN || (tls13 && policy.keys().is_some()) {
         return;
     }
-    let key = SessionKey::derive(policy.scope_bytes(), tls13, session.id());
+    if binding::is_refused(ssl) {
+        return;
+    }
+    if !tls13 {
+        // The other sessions have been stamped when their tickets were made.
+        binding::stamp_session(ssl, session);
+    }
     let Some(der) = ffi::session_to_der(session) else {
         return;
     };
+    let key = SessionKey::derive(policy.scope_bytes(), tls13, session.id());
     let check = checksum(&key, der.as_bytes());
     let record = Session::new(Claims::of(session).expires_at, [&check, der.as_bytes()]);
     if call(policy, || store.put(&key, record)).is_ok() {
@@ -42,16 +53,20 @@ pub(crate) fn new_session(policy: &Resumption, session: &SslSessionRef) {
     }
 }
 
-/// The client offered a session id, or in TLS 1.3 a stateful ticket: returns its session.
+/// The client offered a session id, or in TLS 1.3 a stateful ticket: returns its session, if it is
+/// to be resumed here.
 pub(crate) fn get_session(
     connection: &mut Connection,
-    version: SslVersion,
     id: &[u8],
-    now: SystemTime,
+    here: &Here,
 ) -> Option<SslSession> {
-    match look_up(connection, version, id, now) {
-        Ok(session) => {
-            connection.supply(Source::Store);
+    let found = find(connection, id, here).and_then(|session| {
+        let stamp = binding::admit(connection.policy(), &session, here)?;
+        Ok((session, stamp))
+    });
+    match found {
+        Ok((session, stamp)) => {
+            connection.supply(Source::Store, stamp);
             Some(session)
         }
         Err(reason) => {
@@ -61,67 +76,46 @@ pub(crate) fn get_session(
     }
 }
 
-fn look_up(
-    connection: &mut Connection,
-    version: SslVersion,
-    id: &[u8],
-    now: SystemTime,
-) -> Result<SslSession, Reason> {
+/// Finds the session of this id, in the store or where it was remembered.
+fn find(connection: &mut Connection, id: &[u8], here: &Here) -> Result<SslSession, Reason> {
     if id.len() != ID_LEN {
         return Err(Reason::NotFound);
     }
-    let tls13 = version == SslVersion::TLS1_3;
-    let key = SessionKey::derive(connection.policy().scope_bytes(), tls13, id);
-    if let Some(verdict) = connection.verdict(&key) {
-        return decode(&key, &verdict?).ok_or(Reason::StoreFailed);
+    let policy = connection.policy();
+    let key = SessionKey::derive(policy.scope_bytes(), here.version == SslVersion::TLS1_3, id);
+    if let Some(answer) = connection.answer(&key) {
+        return decode(&key, &answer?).ok_or(Reason::StoreFailed);
     }
-    let judged = ask(connection.policy(), &key, now)
-        .and_then(|record| judge(connection.policy(), &key, record, version, now));
-    let (verdict, session) = match judged {
+    let (answer, session) = match ask(policy, &key, here.now) {
         Ok((record, session)) => (Ok(record), Ok(session)),
         Err(reason) => (Err(reason), Err(reason)),
     };
-    connection.remember_verdict(key, verdict);
+    connection.remember_answer(key, answer);
     session
 }
 
-/// Asks the store for a session that has not expired.
-fn ask(policy: &Resumption, key: &SessionKey, now: SystemTime) -> Result<Session, Reason> {
-    let store = policy.store().ok_or(Reason::NotFound)?;
-    let Some(record) = call(policy, || store.get(key))? else {
-        policy.counters().misses.add_one();
-        return Err(Reason::NotFound);
-    };
-    if record.expires_at() <= now {
-        policy.counters().expired.add_one();
-        return Err(Reason::Expired);
-    }
-    Ok(record)
-}
-
-/// Makes sure that what the store returned is the session asked for.
-fn judge(
+/// Asks the store, and counts what it says: one of hit, miss, expired or error.
+fn ask(
     policy: &Resumption,
     key: &SessionKey,
-    record: Session,
-    version: SslVersion,
     now: SystemTime,
 ) -> Result<(Session, SslSession), Reason> {
     let counters = policy.counters();
+    let store = policy.store().ok_or(Reason::NotFound)?;
+    let Some(record) = call(policy, || store.get(key))? else {
+        counters.misses.add_one();
+        return Err(Reason::NotFound);
+    };
+    if record.expires_at() <= now {
+        counters.expired.add_one();
+        return Err(Reason::Expired);
+    }
     let Some(session) = decode(key, &record) else {
         counters.errors.add_one();
         return Err(Reason::StoreFailed);
     };
-    match stamp::check(&Claims::of(&session), version, now) {
-        Ok(()) => {
-            counters.hits.add_one();
-            Ok((record, session))
-        }
-        Err(reason) => {
-            counters.errors.add_one();
-            Err(reason)
-        }
-    }
+    counters.hits.add_one();
+    Ok((record, session))
 }
 
 /// A record is a checksum and the DER of a session.

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use openssl::ssl::{SslSessionRef, SslVersion};
+use openssl::ssl::{SslRef, SslSessionRef, SslVersion};
 
+use crate::binding;
 use crate::connection::Connection;
+use crate::ffi;
 use crate::keys::{Standing, TicketKey};
 use crate::outcome::{Reason, Source};
-use crate::stamp::{self, Claims};
+use crate::stamp::Here;
 use crate::stats::TicketFate;
 
 /// What OpenSSL could make of a ticket, before it asks us whether to use it.
@@ -32,8 +34,11 @@ pub(crate) enum Verdict {
 }
 
 /// A ticket is to be sealed: the key, or none for a connection without a ticket.
-pub(crate) fn seal(connection: &Connection, now: SystemTime) -> Option<Arc<TicketKey>> {
-    connection.policy().keys()?.sealing(now)
+pub(crate) fn seal(ssl: &SslRef, now: SystemTime) -> Option<Arc<TicketKey>> {
+    if binding::is_refused(ssl) {
+        return None;
+    }
+    ffi::connection(ssl)?.policy().keys()?.sealing(now)
 }
 
 /// A ticket names a key: the key, if we hold it. Never asked in a mode without keys.
@@ -55,12 +60,7 @@ pub(crate) fn open(
 }
 
 /// The ticket has been opened or not: decides what to do with it.
-pub(crate) fn decide(
-    connection: &mut Connection,
-    version: SslVersion,
-    ticket: &Ticket<'_>,
-    now: SystemTime,
-) -> Verdict {
+pub(crate) fn decide(connection: &mut Connection, ticket: &Ticket<'_>, here: &Here) -> Verdict {
     let session = match ticket {
         Ticket::Empty => return Verdict::Decline,
         Ticket::Unreadable => {
@@ -75,15 +75,17 @@ pub(crate) fn decide(
         }
         Ticket::Opened(session) => session,
     };
-    if let Err(reason) = stamp::check(&Claims::of(session), version, now) {
-        connection.decline(reason);
-        return Verdict::Decline;
+    match binding::admit(connection.policy(), session, here) {
+        Ok(stamp) => connection.supply(Source::Ticket, stamp),
+        Err(reason) => {
+            connection.decline(reason);
+            return Verdict::Decline;
+        }
     }
-    connection.supply(Source::Ticket);
     // TLS 1.3 clients use a ticket once (RFC 8446, appendix C.4), so each resumption brings the
     // next. In TLS 1.2 a ticket serves until its key is no longer the one that seals.
     let retired = connection.ticket() == Some(TicketFate::Opened { retired: true });
-    if version == SslVersion::TLS1_3 || retired {
+    if here.version == SslVersion::TLS1_3 || retired {
         Verdict::Renew
     } else {
         Verdict::Use

@@ -32,6 +32,9 @@ pub struct Stats {
     /// `NO_TICKET` option, the session cache mode, the session callbacks or the number of tickets.
     /// Noticed at a context's first handshake.
     pub overridden: u64,
+    /// Connections that were failed because a server name callback demanded a client certificate
+    /// after a session without one had been found. No handshake of theirs completed.
+    pub failed_closed: u64,
     full: [u64; REASONS],
     resumed: [u64; SOURCES],
 }
@@ -127,6 +130,7 @@ pub(crate) struct Counters {
     unknown_key: Counter,
     malformed: Counter,
     pub(crate) overridden: Counter,
+    pub(crate) failed_closed: Counter,
 }
 
 #[derive(Debug, Default)]
@@ -198,6 +202,7 @@ impl Counters {
                 key_failures: 0,
             },
             overridden: self.overridden.get(),
+            failed_closed: self.failed_closed.get(),
             full: self.full.each_ref().map(|n| n.load(Relaxed)),
             resumed: self.resumed.each_ref().map(|n| n.load(Relaxed)),
         }
@@ -224,7 +229,7 @@ mod tests {
             counters.completed(&outcome(SslVersion::TLS1_3, resumed), None);
         }
         let stats = counters.snapshot();
-        assert_eq!((stats.tls12.full, stats.tls12.resumed), (8, 0));
+        assert_eq!((stats.tls12.full, stats.tls12.resumed), (13, 0));
         assert_eq!((stats.tls13.full, stats.tls13.resumed), (0, 3));
         assert_eq!(stats.older, Handshakes::default());
         assert!(Reason::ALL.iter().all(|reason| stats.full(*reason) == 1));

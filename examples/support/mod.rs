@@ -12,7 +12,7 @@
 use std::io::{Read, Write};
 use std::sync::{Arc, Mutex};
 
-use openssl::asn1::Asn1Time;
+use openssl::asn1::{Asn1Time, Asn1TimeRef};
 use openssl::bn::{BigNum, MsbOption};
 use openssl::ec::{EcGroup, EcKey};
 use openssl::error::ErrorStack;
@@ -32,8 +32,18 @@ pub struct Identity {
     pub key: PKey<Private>,
 }
 
-/// Mints a certificate for `name` and localhost, signed by `issuer` or else by itself.
+/// Mints a certificate for `name` and localhost, for a month, signed by `issuer` or else by itself.
 pub fn mint(name: &str, issuer: Option<&Identity>) -> Result<Identity, ErrorStack> {
+    let in_a_month = Asn1Time::days_from_now(30)?;
+    mint_until(name, issuer, &in_a_month)
+}
+
+/// Like `mint`, with the end of the certificate.
+pub fn mint_until(
+    name: &str,
+    issuer: Option<&Identity>,
+    not_after: &Asn1TimeRef,
+) -> Result<Identity, ErrorStack> {
     let curve = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1)?;
     let key = PKey::from_ec_key(EcKey::generate(&curve)?)?;
 
@@ -47,9 +57,9 @@ pub fn mint(name: &str, issuer: Option<&Identity>) -> Result<Identity, ErrorStac
     cert.set_version(2)?;
     let serial = serial.to_asn1_integer()?;
     cert.set_serial_number(&serial)?;
-    let (today, in_a_month) = (Asn1Time::days_from_now(0)?, Asn1Time::days_from_now(30)?);
+    let today = Asn1Time::days_from_now(0)?;
     cert.set_not_before(&today)?;
-    cert.set_not_after(&in_a_month)?;
+    cert.set_not_after(not_after)?;
     cert.set_subject_name(&subject)?;
     cert.set_issuer_name(issuer.map_or(&subject, |issuer| issuer.cert.subject_name()))?;
     cert.set_pubkey(&key)?;

@@ -19,6 +19,7 @@ use openssl_sys as sys;
 
 use super::declare::*;
 use super::{AES_256_CBC, CONNECTION, applied, connection, info_callback_but_ours, random};
+use crate::binding;
 use crate::connection::Connection;
 use crate::guard::catch;
 use crate::keys::TicketKey;
@@ -39,7 +40,13 @@ fn start(ssl: &mut SslRef) -> Option<()> {
         return None;
     }
     owner.notice_override(ssl);
-    ssl.set_ex_data(*CONNECTION.get()?, Connection::new(owner));
+    // A context that verifies clients hashes its CA set before the first of them: verification may
+    // load more certificates into the store.
+    binding::demand(ssl);
+    ssl.set_ex_data(
+        *CONNECTION.get()?,
+        Connection::new(owner, SystemTime::now()),
+    );
     // From now on whatever context the connection is switched to.
     // SAFETY: `ssl` is live, and so is a callback: a function.
     unsafe { SSL_set_info_callback(ssl.as_ptr(), Some(info)) };
@@ -51,6 +58,26 @@ fn done(ssl: &mut SslRef) -> Option<()> {
     let reused = ssl.session_reused();
     connection_mut(ssl)?.complete(version, reused);
     Some(())
+}
+
+/// The handshake takes a step: among others one after the server name callback has run, and one
+/// after the client's certificate has been read.
+fn step(ssl: &mut SslRef) {
+    if binding::is_refused(ssl) {
+        // Before TLS 1.3 tickets are due; an error leaves the client some that will be declined.
+        let _ = ssl.set_num_tickets(0);
+    }
+    // Not to know is not to let pass.
+    if shielded(false, || binding::may_go_on(ssl, SystemTime::now())) {
+        return;
+    }
+    if let Some(connection) = connection_mut(ssl) {
+        connection.fail_closed();
+    }
+    // Reading finds the connection shut down, so the handshake fails, before any data passes.
+    let both = SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN;
+    // SAFETY: sets a field of a live SSL.
+    unsafe { sys::SSL_set_shutdown(ssl.as_ptr(), both) };
 }
 
 /// Runs the body of a callback: a panic in it gives `otherwise`, and errors that it leaves in
@@ -72,10 +99,11 @@ pub(super) unsafe extern "C" fn info(ssl: *const sys::SSL, event: c_int, value: 
         // in the signature: it changes the SSL itself around this call.
         let ssl = unsafe { SslRef::from_ptr_mut(ssl.cast_mut()) };
         match event {
-            SSL_CB_HANDSHAKE_START => start(ssl),
-            SSL_CB_HANDSHAKE_DONE => done(ssl),
-            _ => None,
-        };
+            SSL_CB_HANDSHAKE_START => start(ssl).unwrap_or_default(),
+            SSL_CB_HANDSHAKE_DONE => done(ssl).unwrap_or_default(),
+            SSL_CB_ACCEPT_LOOP => step(ssl),
+            _ => {}
+        }
         // OpenSSL would call the one of the context that the connection has now.
         info_callback_but_ours(ssl.ssl_context())
     });
@@ -95,9 +123,7 @@ pub(super) unsafe extern "C" fn new_session(
         let ssl = unsafe { SslRef::from_ptr_mut(ssl) };
         // SAFETY: live for the call.
         let session = unsafe { SslSessionRef::from_ptr(session) };
-        if let Some(connection) = connection(ssl) {
-            stateful::new_session(connection.policy(), session);
-        }
+        stateful::new_session(ssl, session);
     });
     // We kept no reference to the session.
     0
@@ -117,8 +143,8 @@ pub(super) unsafe extern "C" fn get_session(
         let ssl = unsafe { SslRef::from_ptr_mut(ssl) };
         // SAFETY: OpenSSL passes that many bytes of the ClientHello.
         let id = unsafe { slice::from_raw_parts(id, usize::try_from(len).ok()?) };
-        let version = ssl.version2()?;
-        stateful::get_session(connection_mut(ssl)?, version, id, SystemTime::now())
+        let here = binding::here(ssl, connection(ssl)?.policy(), SystemTime::now())?;
+        stateful::get_session(connection_mut(ssl)?, id, &here)
     });
     found.map_or(ptr::null_mut(), |session| {
         let pointer = session.as_ptr();
@@ -149,19 +175,18 @@ pub(super) unsafe extern "C" fn ticket_key(
         let iv = unsafe { &mut *iv.cast::<[u8; 16]>() };
         // SAFETY: live and ours alone for the call.
         let cipher = unsafe { CipherCtxRef::from_ptr_mut(cipher) };
-        let connection = connection_mut(ssl)?;
         let aes = AES_256_CBC.get()?;
         if enc == 1 {
-            let key = stateless::seal(connection, SystemTime::now())?;
+            let key = stateless::seal(ssl, SystemTime::now())?;
             *name = *key.name();
             random(iv).ok()?;
             cipher
                 .encrypt_init(Some(aes), Some(key.aes()), Some(iv))
                 .ok()?;
             init_mac(mac, &key)?;
-            connection.policy().counters().sealed.add_one();
+            connection(ssl)?.policy().counters().sealed.add_one();
         } else {
-            let key = stateless::open(connection, name, SystemTime::now())?;
+            let key = stateless::open(connection_mut(ssl)?, name, SystemTime::now())?;
             cipher
                 .decrypt_init(Some(aes), Some(key.aes()), Some(iv))
                 .ok()?;
@@ -188,6 +213,20 @@ fn init_mac(mac: *mut sys::EVP_MAC_CTX, key: &TicketKey) -> Option<()> {
     (done == 1).then_some(())
 }
 
+/// The first half of `SSL_CTX_set_session_ticket_cb`: a ticket is about to be made, for a TLS 1.2
+/// session that is to be sealed or for any TLS 1.3 session, sealed or stored.
+pub(super) unsafe extern "C" fn generate_ticket(ssl: *mut sys::SSL, _arg: *mut c_void) -> c_int {
+    shielded((), || {
+        // SAFETY: live and ours alone for the call.
+        let ssl = unsafe { SslRef::from_ptr_mut(ssl) };
+        if let Some(session) = ssl.session() {
+            binding::stamp_session(ssl, session);
+        }
+    });
+    // 0 is fatal. A session that was not stamped is not resumed.
+    1
+}
+
 /// The second half of `SSL_CTX_set_session_ticket_cb`: OpenSSL has opened a ticket, or could not.
 pub(super) unsafe extern "C" fn decrypt_ticket(
     ssl: *mut sys::SSL,
@@ -208,14 +247,8 @@ pub(super) unsafe extern "C" fn decrypt_ticket(
             }
             _ => Ticket::Unreadable,
         };
-        let version = ssl.version2()?;
-        let now = SystemTime::now();
-        Some(stateless::decide(
-            connection_mut(ssl)?,
-            version,
-            &ticket,
-            now,
-        ))
+        let here = binding::here(ssl, connection(ssl)?.policy(), SystemTime::now())?;
+        Some(stateless::decide(connection_mut(ssl)?, &ticket, &here))
     });
     match verdict {
         // Not IGNORE: TLS 1.3 would then send no new ticket, and TLS 1.2 would go on to look the

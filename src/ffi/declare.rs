@@ -33,6 +33,11 @@ pub(super) type DecryptTicketCallback = unsafe extern "C" fn(
 pub(super) const SSL_CB_HANDSHAKE_START: c_int = 0x10;
 pub(super) const SSL_CB_HANDSHAKE_DONE: c_int = 0x20;
 pub(super) const SSL_CTRL_GET_SESS_CACHE_MODE: c_int = 45;
+pub(super) const SSL_CB_ACCEPT_LOOP: c_int = 0x2001;
+pub(super) const SSL_CTRL_GET_VERIFY_CERT_STORE: c_int = 137;
+pub(super) const TLSEXT_TYPE_SERVER_NAME: c_uint = 0;
+pub(super) const SSL_SENT_SHUTDOWN: c_int = 1;
+pub(super) const SSL_RECEIVED_SHUTDOWN: c_int = 2;
 pub(super) const SSL_TICKET_EMPTY: c_int = 3;
 pub(super) const SSL_TICKET_SUCCESS: c_int = 5;
 pub(super) const SSL_TICKET_SUCCESS_RENEW: c_int = 6;
@@ -57,6 +62,22 @@ unsafe extern "C" {
     pub(super) fn SSL_CTX_sess_get_new_cb(ctx: *mut sys::SSL_CTX) -> Option<NewSessionCallback>;
     pub(super) fn SSL_CTX_sess_get_get_cb(ctx: *mut sys::SSL_CTX) -> Option<GetSessionCallback>;
     pub(super) fn SSL_CTX_set_timeout(ctx: *mut sys::SSL_CTX, seconds: c_long) -> c_long;
+    pub(super) fn SSL_SESSION_get0_ticket_appdata(
+        session: *mut sys::SSL_SESSION,
+        data: *mut *mut c_void,
+        len: *mut usize,
+    ) -> c_int;
+    pub(super) fn SSL_SESSION_set1_ticket_appdata(
+        session: *mut sys::SSL_SESSION,
+        data: *const c_void,
+        len: usize,
+    ) -> c_int;
+    pub(super) fn SSL_SESSION_set_timeout(
+        session: *mut sys::SSL_SESSION,
+        seconds: c_long,
+    ) -> c_long;
+    pub(super) fn SSL_SESSION_get0_peer(session: *mut sys::SSL_SESSION) -> *mut sys::X509;
+    pub(super) fn SSL_get_client_CA_list(ssl: *const sys::SSL) -> *mut sys::stack_st_X509_NAME;
     pub(super) fn SSL_get_options(ssl: *const sys::SSL) -> u64;
     pub(super) fn SSL_SESSION_get0_id_context(
         session: *const sys::SSL_SESSION,
