@@ -225,7 +225,7 @@ fn tickets_of_another_scope_are_opened_and_refused() {
         let client = Client::new(kind).unwrap();
         let met = meet(&context(&shop), &client, None);
         let strayed = meet(&context(&blog), &client, met.next());
-        assert_eq!(strayed.agreed(), Full(Reason::WrongContext), "{kind:?}");
+        assert_eq!(strayed.agreed(), Full(Reason::OtherBinding), "{kind:?}");
         let at_home = meet(&context(&blog), &client, strayed.next());
         assert_eq!(
             at_home.agreed(),
@@ -374,10 +374,11 @@ fn sessions_live_as_long_as_told() {
             let met = meet(&context, &Client::new(kind).unwrap(), None);
             // In TLS 1.2 a client without a hint has a timeout of its own.
             if mode != "stateful" || kind == Kind::Tls13 {
-                assert_eq!(
-                    hint(met.next().unwrap()),
-                    hours.as_secs(),
-                    "{mode} {kind:?}"
+                // A session dates from the start of its handshake, which may be a second ago.
+                let hint = hint(met.next().unwrap());
+                assert!(
+                    [hours.as_secs(), hours.as_secs() - 1].contains(&hint),
+                    "{mode}: {hint}"
                 );
             }
         }

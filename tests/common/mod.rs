@@ -30,7 +30,9 @@ use openssl_resumption::{
 #[path = "../../examples/support/mod.rs"]
 mod support;
 
-pub use support::{Client, Identity, Kind, Seen, mint};
+pub use support::{Client, Identity, Kind, Seen, mint, mint_until};
+
+pub mod child;
 
 /// The server's certificate, minted once a process.
 pub fn identity() -> &'static Identity {
@@ -73,6 +75,8 @@ pub struct Met {
     pub outcome: Option<Outcome>,
     /// OpenSSL's own word on the server's side.
     pub server_reused: bool,
+    /// Whether the server has a client certificate.
+    pub authenticated: bool,
     /// What was in the server thread's OpenSSL error queue afterwards.
     pub errors: usize,
 }
@@ -156,11 +160,12 @@ pub fn try_meet_over<S: Read + Write + std::fmt::Debug>(
         .and_then(|stream| client.finish(stream).map_err(|e| e.to_string()));
     let (served, errors) = server.join().unwrap();
     match (client, served) {
-        (Ok(client), Ok((outcome, server_reused))) => (
+        (Ok(client), Ok((outcome, server_reused, authenticated))) => (
             Ok(Met {
                 client,
                 outcome,
                 server_reused,
+                authenticated,
                 errors,
             }),
             None,
@@ -170,11 +175,16 @@ pub fn try_meet_over<S: Read + Write + std::fmt::Debug>(
     }
 }
 
-fn serve(mut stream: SslStream<UnixStream>) -> (Option<Outcome>, bool) {
+fn serve(mut stream: SslStream<UnixStream>) -> (Option<Outcome>, bool, bool) {
     // The client may be one that leaves at once.
     let _ = stream.write_all(b"hello");
     let _ = stream.shutdown();
-    (stream.ssl().resumption(), stream.ssl().session_reused())
+    let ssl = stream.ssl();
+    (
+        ssl.resumption(),
+        ssl.session_reused(),
+        ssl.peer_certificate().is_some(),
+    )
 }
 
 /// The handshakes that a policy has counted, as (full, resumed).
@@ -217,11 +227,11 @@ pub fn field(der: &[u8], n: u8) -> Option<Range<usize>> {
     None
 }
 
+pub const LIFETIME_HINT: u8 = 9;
 pub const TICKET: u8 = 10;
 
 /// The lifetime hint that came with the client's ticket, in seconds; 0 if none did.
 pub fn hint(der: &[u8]) -> u64 {
-    const LIFETIME_HINT: u8 = 9;
     field(der, LIFETIME_HINT).map_or(0, |at| {
         der[at]
             .iter()

@@ -1,0 +1,83 @@
+//! Tests that run in a process of their own: because they may abort it, or because its clock is
+//! shifted (libfaketime).
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const CHILD: &str = "OPENSSL_RESUMPTION_CHILD";
+const CLOCK: &str = "FAKETIME_TIMESTAMP_FILE";
+const DONE: &str = "the body has run";
+
+/// Runs the test of this name again in a child process, where `body` runs.
+pub fn in_child(name: &str, body: impl FnOnce()) {
+    run(name, |_| (), body);
+}
+
+/// Like `in_child`, with a clock that `body` can set.
+pub fn with_clock(name: &str, body: impl FnOnce(&Clock)) {
+    let file =
+        std::env::temp_dir().join(format!("openssl-resumption-{name}-{}", std::process::id()));
+    let prepare = |command: &mut Command| {
+        write_shift(&file, 0);
+        command
+            .env("LD_PRELOAD", libfaketime())
+            .env(CLOCK, &file)
+            .env("FAKETIME_NO_CACHE", "1")
+            // Timeouts go by the monotonic clock.
+            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    };
+    run(name, prepare, || {
+        let file = std::env::var_os(CLOCK).expect("set by the parent").into();
+        body(&Clock { file });
+    });
+    let _ = std::fs::remove_file(&file);
+}
+
+fn run(name: &str, prepare: impl FnOnce(&mut Command), body: impl FnOnce()) {
+    if std::env::var_os(CHILD).is_some() {
+        body();
+        eprintln!("{DONE}");
+        return;
+    }
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["--exact", name, "--nocapture"])
+        .env(CHILD, "1");
+    prepare(&mut command);
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {said}", output.status);
+    assert!(said.contains(DONE), "no test of this name ran: {said}");
+}
+
+/// The clock of a child process: what `time` and `clock_gettime` tell its client and its server.
+pub struct Clock {
+    file: PathBuf,
+}
+
+impl Clock {
+    /// Sets the clock to this many seconds after the true time, or before it.
+    pub fn shift(&self, seconds: i64) {
+        write_shift(&self.file, seconds);
+    }
+}
+
+fn write_shift(file: &Path, seconds: i64) {
+    // Replaced at once: libfaketime may read it at any moment.
+    let new = file.with_extension("new");
+    std::fs::write(&new, format!("{seconds:+}")).unwrap();
+    std::fs::rename(&new, file).unwrap();
+}
+
+fn libfaketime() -> PathBuf {
+    let places = std::fs::read_dir("/usr/lib")
+        .into_iter()
+        .flatten()
+        .flatten();
+    places
+        .map(|place| place.path())
+        .chain([PathBuf::from("/usr/lib"), PathBuf::from("/usr/local/lib")])
+        .map(|place| place.join("faketime/libfaketime.so.1"))
+        .find(|library| library.exists())
+        .expect("libfaketime is missing; install it (Debian: apt-get install faketime)")
+}

@@ -1,0 +1,357 @@
+//! How long sessions live, and what is forgotten, over real handshakes with a shifted clock.
+
+mod common;
+
+use std::time::{Duration, SystemTime};
+
+use common::child::with_clock;
+use common::*;
+use openssl::asn1::Asn1Time;
+use openssl::ssl::SslVerifyMode;
+use openssl_resumption::{
+    Handshake::{Full, Resumed},
+    MemoryStore, Reason, Resumption, Source, SslContextBuilderExt, TicketKeys,
+};
+
+const LIFETIME: u64 = 1_000;
+
+/// The modes that resume, with a lifetime of `LIFETIME`.
+fn living() -> Vec<(&'static str, Resumption)> {
+    let modes = modes().into_iter().take(3);
+    modes
+        .map(|(mode, policy)| (mode, policy.lifetime(Duration::from_secs(LIFETIME))))
+        .collect()
+}
+
+/// The client's session with the longest lifetime hint that fits: the client would not offer it
+/// past its end.
+fn patient(session: &[u8]) -> Vec<u8> {
+    let mut session = session.to_vec();
+    if let Some(at) = field(&session, LIFETIME_HINT) {
+        assert!(at.len() > 1, "no room for a longer hint");
+        session[at.start] = 0x7f;
+    }
+    session
+}
+
+#[test]
+fn a_chain_of_resumptions_ends_with_the_lifetime_of_its_full_handshake() {
+    with_clock(
+        "a_chain_of_resumptions_ends_with_the_lifetime_of_its_full_handshake",
+        |clock| {
+            for (mode, policy) in living() {
+                let context = context(&policy);
+                for kind in Kind::ALL {
+                    if mode == "stateless" && kind == Kind::Tls12WithoutTickets {
+                        continue;
+                    }
+                    let what = format!("{mode} {kind:?}");
+                    clock.shift(0);
+                    let client = Client::new(kind).unwrap();
+                    let mut met = meet(&context, &client, None);
+                    for age in [300, 600, 740] {
+                        clock.shift(age);
+                        met = meet(&context, &client, met.next());
+                        assert!(met.client.resumed, "{what} at {age}");
+                        let hint = hint(met.next().unwrap());
+                        if kind == Kind::Tls13 {
+                            // What is left; the handshakes may have taken a second or two.
+                            let left = LIFETIME - age as u64;
+                            assert!((left - 3..=left).contains(&hint), "{what} at {age}: {hint}");
+                        }
+                    }
+                    let last = patient(met.next().unwrap());
+                    clock.shift(990);
+                    let met = meet(&context, &client, Some(&last));
+                    assert!(met.client.resumed, "{what} before its end");
+                    clock.shift(1_001);
+                    let met = meet(&context, &client, Some(&last));
+                    assert_eq!(met.agreed(), Full(Reason::Expired), "{what}");
+                    assert!(
+                        meet(&context, &client, met.next()).client.resumed,
+                        "{what} anew"
+                    );
+                }
+            }
+        },
+    );
+}
+
+#[test]
+fn a_renewed_tls_1_2_ticket_lives_no_longer_than_the_first() {
+    with_clock(
+        "a_renewed_tls_1_2_ticket_lives_no_longer_than_the_first",
+        |clock| {
+            let keys = TicketKeys::random();
+            let policy =
+                Resumption::stateless(keys.clone()).lifetime(Duration::from_secs(LIFETIME));
+            let context = context(&policy);
+            let client = Client::new(Kind::Tls12).unwrap();
+            let first = meet(&context, &client, None);
+            clock.shift(500);
+            keys.rotate().unwrap();
+            let renewed = meet(&context, &client, first.next());
+            assert_eq!(renewed.agreed(), Resumed(Source::Ticket));
+            assert_eq!(policy.stats().tickets.sealed, 2);
+            assert_eq!(hint(renewed.next().unwrap()), 0, "as OpenSSL does");
+            clock.shift(990);
+            assert!(meet(&context, &client, renewed.next()).client.resumed);
+            clock.shift(1_001);
+            let ended = meet(&context, &client, renewed.next());
+            assert_eq!(ended.agreed(), Full(Reason::Expired));
+        },
+    );
+}
+
+#[test]
+fn a_lifetime_shortened_later_ends_sessions_that_are_older() {
+    with_clock(
+        "a_lifetime_shortened_later_ends_sessions_that_are_older",
+        |clock| {
+            for (mode, policy) in living() {
+                for kind in [Kind::Tls12, Kind::Tls13] {
+                    clock.shift(0);
+                    let client = Client::new(kind).unwrap();
+                    let met = meet(&context(&policy), &client, None);
+                    clock.shift(500);
+                    let shorter = context(&policy.clone().lifetime(Duration::from_secs(400)));
+                    let met = meet(&shorter, &client, met.next());
+                    assert_eq!(met.agreed(), Full(Reason::Expired), "{mode} {kind:?}");
+                }
+            }
+        },
+    );
+}
+
+#[test]
+fn keys_rotate_and_retire_as_time_goes_by() {
+    with_clock("keys_rotate_and_retire_as_time_goes_by", |clock| {
+        let hours = |n: i64| n * 3_600;
+        let policy = Resumption::stateless(TicketKeys::random());
+        let context = context(&policy);
+        let client = Client::new(Kind::Tls12).unwrap();
+        let first = meet(&context, &client, None);
+        clock.shift(hours(11));
+        assert_eq!(
+            meet(&context, &client, first.next()).agreed(),
+            Resumed(Source::Ticket)
+        );
+        assert_eq!(policy.stats().tickets.opened_retired, 0);
+        clock.shift(hours(13));
+        assert_eq!(
+            meet(&context, &client, first.next()).agreed(),
+            Resumed(Source::Ticket)
+        );
+        assert_eq!(policy.stats().tickets.opened_retired, 1);
+        clock.shift(hours(25));
+        assert_eq!(
+            meet(&context, &client, first.next()).agreed(),
+            Full(Reason::Expired)
+        );
+        clock.shift(hours(50));
+        assert_eq!(
+            meet(&context, &client, first.next()).agreed(),
+            Full(Reason::UnknownKey)
+        );
+    });
+}
+
+#[test]
+fn a_session_ends_with_its_client_certificate() {
+    with_clock("a_session_ends_with_its_client_certificate", |clock| {
+        let ca = mint("clients", None).unwrap();
+        for (mode, policy) in modes().into_iter().take(3) {
+            let mut builder = acceptor();
+            demand_certificates(&mut builder, &ca);
+            // Verification would refuse the certificate in the full handshake at the end.
+            builder.set_verify_callback(SslVerifyMode::PEER, |_, _| true);
+            builder.set_resumption(&policy).unwrap();
+            let context = builder.build().into_context();
+            for kind in [Kind::Tls12, Kind::Tls13] {
+                clock.shift(0);
+                let now = SystemTime::now()
+                    .duration_since(SystemTime::UNIX_EPOCH)
+                    .unwrap();
+                let end = Asn1Time::from_unix(now.as_secs() as i64 + 300).unwrap();
+                let client = client_as(kind, &mint_until("me", Some(&ca), &end).unwrap());
+                let first = meet(&context, &client, None);
+                clock.shift(290);
+                let second = meet(&context, &client, first.next());
+                assert!(second.client.resumed, "{mode} {kind:?}");
+                assert!(second.authenticated, "the leaf is there");
+                clock.shift(301);
+                let session = patient_if_short(second.next().unwrap());
+                let met = meet(&context, &client, Some(&session));
+                assert_eq!(met.agreed(), Full(Reason::Expired), "{mode} {kind:?}");
+            }
+        }
+    });
+}
+
+/// Like `patient`; a hint of one byte is made as long as it can be.
+fn patient_if_short(session: &[u8]) -> Vec<u8> {
+    match field(session, LIFETIME_HINT) {
+        Some(at) if at.len() == 1 => {
+            let mut session = session.to_vec();
+            session[at.start] = 0x7f;
+            session
+        }
+        _ => patient(session),
+    }
+}
+
+#[test]
+fn what_is_forgotten_does_not_resume_and_what_comes_after_does() {
+    with_clock(
+        "what_is_forgotten_does_not_resume_and_what_comes_after_does",
+        |clock| {
+            for kind in [Kind::Tls12, Kind::Tls13] {
+                for (mode, policy) in living() {
+                    let server = context(&policy);
+                    let what = format!("{mode} {kind:?}");
+                    let client = Client::new(kind).unwrap();
+                    let connect = |met: &Met| meet(&server, &client, met.next()).agreed();
+                    let resumes = |met: &Met| matches!(connect(met), Resumed(_));
+
+                    clock.shift(0);
+                    let old = meet(&server, &client, None);
+                    clock.shift(10);
+                    let between = SystemTime::now();
+                    clock.shift(20);
+                    // A resumption later does not make the session any younger.
+                    let resumed = meet(&server, &client, old.next());
+                    let young = meet(&server, &client, None);
+
+                    policy.forget_before(between - Duration::from_secs(3_600));
+                    assert!(resumes(&old) && resumes(&young), "{what}: older than both");
+                    policy.forget_before(between);
+                    assert_eq!(connect(&old), Full(Reason::Forgotten), "{what}");
+                    assert_eq!(connect(&resumed), Full(Reason::Forgotten), "{what}");
+                    assert!(resumes(&young), "{what}");
+
+                    clock.shift(30);
+                    policy.clone().forget_all();
+                    assert_eq!(connect(&young), Full(Reason::Forgotten), "{what}");
+                    clock.shift(40);
+                    let new = meet(&server, &client, None);
+                    assert!(resumes(&new), "{what}: made afterwards");
+
+                    // A cut-off carried over a restart; the old policy has its own.
+                    let later = policy.clone().not_before(SystemTime::now());
+                    let met = meet(&context(&later), &client, new.next());
+                    assert_eq!(met.agreed(), Full(Reason::Forgotten), "{what}");
+                    assert!(
+                        resumes(&new),
+                        "{what}: a knob changes only the value it returns"
+                    );
+                    clock.shift(50);
+                    let met = meet(&context(&later), &client, None);
+                    assert!(
+                        meet(&context(&later), &client, met.next()).client.resumed,
+                        "{what}"
+                    );
+                }
+            }
+        },
+    );
+}
+
+#[test]
+fn a_forgotten_client_does_not_resume_and_others_do() {
+    with_clock(
+        "a_forgotten_client_does_not_resume_and_others_do",
+        |clock| {
+            let ca = mint("clients", None).unwrap();
+            let (one, two) = (
+                mint("one", Some(&ca)).unwrap(),
+                mint("two", Some(&ca)).unwrap(),
+            );
+            for (mode, policy) in living() {
+                let mut builder = acceptor();
+                demand_certificates(&mut builder, &ca);
+                builder.set_resumption(&policy).unwrap();
+                let context = builder.build().into_context();
+                for kind in [Kind::Tls12, Kind::Tls13] {
+                    let what = format!("{mode} {kind:?}");
+                    clock.shift(0);
+                    let (gone, here) = (client_as(kind, &one), client_as(kind, &two));
+                    let (gone_met, here_met) =
+                        (meet(&context, &gone, None), meet(&context, &here, None));
+                    let digest = one
+                        .cert
+                        .digest(openssl::hash::MessageDigest::sha256())
+                        .unwrap();
+                    policy.forget_client((*digest).try_into().unwrap());
+
+                    let met = meet(&context, &gone, gone_met.next());
+                    assert_eq!(met.agreed(), Full(Reason::Forgotten), "{what}");
+                    assert!(
+                        meet(&context, &here, here_met.next()).client.resumed,
+                        "{what}"
+                    );
+                    clock.shift(5);
+                    let met = meet(&context, &gone, None);
+                    assert!(
+                        meet(&context, &gone, met.next()).client.resumed,
+                        "{what}: verified anew"
+                    );
+                    // The entry ends with the sessions it was for; the next round needs it again.
+                    clock.shift(0);
+                }
+            }
+        },
+    );
+}
+
+#[test]
+fn a_clock_that_goes_back_does_no_harm() {
+    with_clock("a_clock_that_goes_back_does_no_harm", |clock| {
+        for (mode, policy) in living() {
+            let context = context(&policy);
+            for kind in [Kind::Tls12, Kind::Tls13] {
+                let what = format!("{mode} {kind:?}");
+                let client = Client::new(kind).unwrap();
+                clock.shift(0);
+                let first = meet(&context, &client, None);
+                for back in [-10, -500, -100_000, -40_000_000] {
+                    clock.shift(back);
+                    // Whatever becomes of the session, connections go on and agree.
+                    let met = meet(&context, &client, first.next());
+                    met.agreed();
+                    assert!(hint(met.next().unwrap()) <= LIFETIME, "{what} at {back}");
+                    let anew = meet(&context, &client, None);
+                    assert!(
+                        meet(&context, &client, anew.next()).client.resumed,
+                        "{what} at {back}"
+                    );
+                }
+                clock.shift(0);
+                assert!(
+                    meet(&context, &client, first.next()).client.resumed,
+                    "{what} back again"
+                );
+            }
+        }
+    });
+}
+
+#[test]
+fn forgetting_with_a_clock_that_goes_back_still_forgets() {
+    with_clock(
+        "forgetting_with_a_clock_that_goes_back_still_forgets",
+        |clock| {
+            // TLS 1.2, because a TLS 1.3 client offers no session from the future.
+            for kind in [Kind::Tls12, Kind::Tls12WithoutTickets] {
+                clock.shift(0);
+                let policy = Resumption::hybrid(MemoryStore::default(), TicketKeys::random());
+                let context = context(&policy);
+                let client = Client::new(kind).unwrap();
+                let met = meet(&context, &client, None);
+                policy.forget_all();
+                clock.shift(-3_600);
+                let met = meet(&context, &client, met.next());
+                assert_eq!(met.agreed(), Full(Reason::Forgotten), "{kind:?}");
+            }
+        },
+    );
+}
