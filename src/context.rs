@@ -81,20 +81,25 @@ mod sealed {
 /// Adds [`set_resumption`](Self::set_resumption) to `SslContextBuilder`, and so to
 /// `SslAcceptorBuilder`, which dereferences to it.
 pub trait SslContextBuilderExt: sealed::Sealed {
-    /// Chooses how the sessions of this context resume. Call it last: a setting below that is
-    /// changed later is noticed at the first handshake and counted in
-    /// [`Stats::overridden`](crate::Stats::overridden).
+    /// Chooses how the sessions of this context, a server's, resume. Call it last: settings of it
+    /// that are changed later may change what resumes, and
+    /// [`Stats::overridden`](crate::Stats::overridden) says which of them are noticed.
     ///
     /// Called again it replaces the policy, whatever the two modes were.
     ///
     /// Drives `SSL_CTX_set_options` and `SSL_CTX_clear_options` (`NO_TICKET`),
     /// `SSL_CTX_set_session_cache_mode`, `SSL_CTX_set_session_id_context`, `SSL_CTX_set_timeout`,
     /// `SSL_CTX_set_num_tickets`, `SSL_CTX_set_tlsext_ticket_key_evp_cb`,
-    /// `SSL_CTX_set_session_ticket_cb` and `SSL_CTX_set_info_callback`, and replaces any session
-    /// callback (new, get, remove) set before.
+    /// `SSL_CTX_set_session_ticket_cb` and `SSL_CTX_set_info_callback` (a callback set before is
+    /// still called), and replaces any session callback (new, get, remove) set before. On a
+    /// client's context that means it keeps no sessions.
     ///
-    /// Connections of one context follow its policy throughout, also when a server name callback
-    /// or a ClientHello callback switches them to another context.
+    /// A connection has the policy of the context that accepted it, also when a server name or
+    /// ClientHello callback switches it to another context: store, keys, scope and statistics are
+    /// those of the first, and the other's policy is not asked. OpenSSL itself takes two things
+    /// from the other: whether a TLS 1.2 session gets an id at all (none under a policy without a
+    /// store), and, in a ClientHello callback, the session id context. So give the contexts that a
+    /// hello may switch to the same policy.
     ///
     /// # Errors
     ///

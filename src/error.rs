@@ -7,12 +7,14 @@ use crate::keys::KeyError;
 /// Why [`set_resumption`](crate::SslContextBuilderExt::set_resumption) refused a policy.
 ///
 /// A policy that cannot work is refused here, before a connection meets it; the context is then
-/// as it was.
+/// as it was, except after [`OpenSsl`](Self::OpenSsl).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The [`lifetime`](crate::Resumption::lifetime) is out of bounds.
-    #[error("lifetime must be at least 1 second and at most 7 days, not {0:?}")]
+    #[error(
+        "lifetime must be at least 1 second and at most 7 days, not {0:?}; see Resumption::lifetime"
+    )]
     Lifetime(Duration),
 
     /// The context accepts early data (`SSL_CTX_set_max_early_data`).

@@ -52,7 +52,7 @@ pub(crate) fn random(bytes: &mut [u8]) -> Result<(), ()> {
 
 static APPLIED: OnceLock<Index<SslContext, Arc<Applied>>> = OnceLock::new();
 static CONNECTION: OnceLock<Index<Ssl, Connection>> = OnceLock::new();
-/// Fetched once: `EVP_CIPHER_fetch` per ticket contends on locks (P33).
+/// Fetched once: `EVP_CIPHER_fetch` per ticket contends on locks (openssl#23388).
 static AES_256_CBC: OnceLock<Cipher> = OnceLock::new();
 
 fn get_or_make<T>(
@@ -138,6 +138,7 @@ pub(crate) fn has_settings(ssl: &SslRef, settings: &Settings) -> bool {
         && no_ticket == settings.no_ticket
         && cache_mode == c_long::from(settings.cache_mode.bits())
         && ssl.num_tickets() == settings.num_tickets
+        && ssl.max_early_data() == 0
 }
 
 fn as_context(builder: &SslContextBuilder) -> &SslContextRef {

@@ -84,9 +84,9 @@ impl fmt::Debug for TicketKey {
 pub trait KeySource: Send + Sync + 'static {
     /// Returns the keys to use from `now` on.
     ///
-    /// Called by [`set_resumption`](crate::SslContextBuilderExt::set_resumption) first, and then on
-    /// use: by the handshake that is the first after [`load_again`](KeySet::new). It must therefore
-    /// not wait for anything.
+    /// Called by the first [`set_resumption`](crate::SslContextBuilderExt::set_resumption), and then
+    /// on use: by the handshake that is the first after [`load_again`](KeySet::new). It must
+    /// therefore not wait for anything, and not call back into the [`TicketKeys`] it serves.
     ///
     /// # Errors
     ///
@@ -106,7 +106,8 @@ pub struct KeySet {
 
 impl KeySet {
     /// `seals` seals and opens tickets, `opens` only open them; from `load_again` on the source is
-    /// asked anew. A key that is in neither is forgotten at once.
+    /// asked anew, which for a time in the past is at every use. A key that is in neither is
+    /// forgotten at once.
     #[must_use]
     pub fn new(seals: TicketKey, opens: Vec<TicketKey>, load_again: SystemTime) -> Self {
         Self {
@@ -144,7 +145,11 @@ impl KeyError {
 /// A handle on a ring of ticket keys; clones are cheap and share the ring.
 ///
 /// Of the keys in the ring one is *active*: it seals and opens. *Retired* keys only open, until the
-/// last ticket sealed under them has expired, and are then wiped.
+/// last ticket sealed under them has expired; the next use of the ring wipes them. At most
+/// [`MAX_RETIRED`](Self::MAX_RETIRED) are kept.
+///
+/// Drives `SSL_CTX_set_tlsext_ticket_key_evp_cb`. Tickets are sealed with AES-256-CBC and
+/// HMAC-SHA-256, as RFC 5077 recommends in section 4.
 #[derive(Clone)]
 pub struct TicketKeys {
     shared: Arc<Shared>,
@@ -164,6 +169,10 @@ impl TicketKeys {
     /// The time between two keys of [`random`](Self::random): 12 hours.
     pub const DEFAULT_PERIOD: Duration = Duration::from_secs(12 * 60 * 60);
 
+    /// How many retired keys a ring keeps: 256. One more drops the oldest, whose tickets are then
+    /// full handshakes.
+    pub const MAX_RETIRED: usize = 256;
+
     /// Random keys that rotate by themselves, a new one every 12 hours.
     ///
     /// The first is made in [`set_resumption`](crate::SslContextBuilderExt::set_resumption), the
@@ -175,8 +184,11 @@ impl TicketKeys {
         Self::random_every(Self::DEFAULT_PERIOD)
     }
 
-    /// Like [`random`](Self::random), with a new key every `period`; at least a second
-    /// (`set_resumption` fails below that).
+    /// Like [`random`](Self::random), with a new key every `period`: at least a second, at most what
+    /// the clock can express (`set_resumption` fails outside).
+    ///
+    /// With a period below 1/256 of the sessions' lifetime (6 minutes for 24 hours) tickets end
+    /// early, because only [`MAX_RETIRED`](Self::MAX_RETIRED) keys are kept.
     #[must_use]
     pub fn random_every(period: Duration) -> Self {
         Self::from_source(RandomKeys::new(period))
@@ -208,11 +220,20 @@ impl TicketKeys {
 
     pub(crate) fn rotate_at(&self, now: SystemTime) -> Result<(), KeyError> {
         let _turning = self.shared.turning.lock();
+        let refusal =
+            || KeyError::new("these ticket keys rotate at their source; change them there");
+        if self
+            .shared
+            .ring
+            .read()
+            .as_ref()
+            .is_some_and(|ring| !ring.rotates())
+        {
+            return Err(refusal());
+        }
         let set = self.shared.load(now)?;
         if !set.retire_previous {
-            return Err(KeyError::new(
-                "these ticket keys rotate at their source; change them there",
-            ));
+            return Err(refusal());
         }
         self.shared.turn(set, now);
         Ok(())

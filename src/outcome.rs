@@ -28,11 +28,29 @@ impl Outcome {
     /// Whether the session was resumed.
     #[must_use]
     pub fn is_resumed(&self) -> bool {
-        matches!(self.handshake, Handshake::Resumed(_))
+        self.source().is_some()
+    }
+
+    /// Why the handshake was full; `None` if it was resumed.
+    #[must_use]
+    pub fn reason(&self) -> Option<Reason> {
+        match self.handshake {
+            Handshake::Full(reason) => Some(reason),
+            Handshake::Resumed(_) => None,
+        }
+    }
+
+    /// Where the session came from; `None` if the handshake was full.
+    #[must_use]
+    pub fn source(&self) -> Option<Source> {
+        match self.handshake {
+            Handshake::Full(_) => None,
+            Handshake::Resumed(source) => Some(source),
+        }
     }
 }
 
-/// For people: `TLSv1.3 resumed from a ticket`, `TLSv1.2 full: not found`.
+/// For people: `TLSv1.3 resumed: ticket`, `TLSv1.2 full: not found`.
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.version {
@@ -44,14 +62,16 @@ impl fmt::Display for Outcome {
         })?;
         match self.handshake {
             Handshake::Full(reason) => write!(f, " full: {reason}"),
-            Handshake::Resumed(source) => write!(f, " resumed from {source}"),
+            Handshake::Resumed(source) => write!(f, " resumed: {source}"),
         }
     }
 }
 
-/// An enum whose values have a text each and are counted in an array.
+/// An enum whose values have a text each, as labels have, and are counted in an array.
 macro_rules! counted {
-    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident => $text:literal,)* }) => {
+    ($(#[$doc:meta])* $name:ident {
+        $($(#[$variant_doc:meta])* $variant:ident => $text:literal,)*
+    }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[non_exhaustive]
@@ -62,13 +82,19 @@ macro_rules! counted {
         impl $name {
             /// All values.
             pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
+            /// The text that [`Display`](fmt::Display) shows.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $text,)*
+                }
+            }
         }
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(match self {
-                    $(Self::$variant => $text,)*
-                })
+                f.write_str(self.as_str())
             }
         }
     };
@@ -80,7 +106,8 @@ counted! {
         /// The client offered nothing that this mode could resume in the version negotiated:
         /// nothing at all, or for example a sealed ticket to a stateful policy.
         NothingOffered => "nothing offered",
-        /// The store has no session under the id or stateful ticket that the client offered.
+        /// The store has no session under the id or stateful ticket that the client offered; also
+        /// if it was made in another scope, which is part of what a store is asked for.
         NotFound => "not found",
         /// The session had reached the end of its lifetime.
         Expired => "expired",
@@ -113,12 +140,12 @@ counted! {
     /// Where a resumed session came from.
     Source {
         /// From the store: a TLS 1.2 session id or a TLS 1.3 stateful ticket.
-        Store => "the store",
+        Store => "store",
         /// From a sealed ticket.
-        Ticket => "a ticket",
+        Ticket => "ticket",
         /// Not from this library: an external pre-shared key of TLS 1.3 (`psk_server_callback`),
         /// or OpenSSL's internal cache if it was switched on after `set_resumption`.
-        Other => "elsewhere",
+        Other => "other",
     }
 }
 
@@ -141,7 +168,7 @@ mod tests {
         .map(|outcome| outcome.to_string());
         assert_eq!(
             shown,
-            ["TLSv1.3 resumed from a ticket", "TLSv1.2 full: not found"]
+            ["TLSv1.3 resumed: ticket", "TLSv1.2 full: not found"]
         );
     }
 }

@@ -304,7 +304,7 @@ impl Resumption {
         stamp::binding(&self.scope, server_name, &self.generation)
     }
 
-    /// The session id context of the scope: as long as OpenSSL allows, never empty (P6).
+    /// The session id context of the scope: as long as OpenSSL allows, never empty.
     pub(crate) fn id_context(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
         hash.update(b"openssl-resumption session id context 1\0");

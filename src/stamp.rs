@@ -180,7 +180,7 @@ pub(crate) struct Here {
 /// Whether a session may be resumed here. What has been forgotten by name is for the caller.
 pub(crate) fn check(claims: &Claims, here: &Here) -> Result<Stamp, Reason> {
     // OpenSSL compares session id contexts itself; but where both are empty and the peer is to be
-    // verified it fails the connection instead of declining (P6).
+    // verified it fails the connection instead of declining.
     if claims.version != here.version || !claims.has_context {
         return Err(Reason::WrongContext);
     }

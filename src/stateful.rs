@@ -128,7 +128,7 @@ fn decode(key: &SessionKey, record: &Session) -> Option<SslSession> {
 }
 
 /// Tells a record that was damaged, or stored under another key, before OpenSSL sees it: a session
-/// with another id breaks the handshake on OpenSSL 3.0 (P25), one with a damaged secret on all.
+/// with another id breaks the handshake on OpenSSL 3.0, one with a damaged secret on all.
 ///
 /// A store that wants to deceive can compute it; against that sessions are sealed.
 fn checksum(key: &SessionKey, der: &[u8]) -> [u8; CHECKSUM_LEN] {

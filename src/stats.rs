@@ -1,5 +1,7 @@
 //! What became of all connections of a policy, counted.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -15,7 +17,7 @@ const SOURCES: usize = Source::ALL.len();
 ///
 /// Every handshake that completes is counted once: the fulls and resumptions of all versions add up
 /// to the completed handshakes, and each full handshake has one [`Reason`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
     /// Completed TLS 1.3 handshakes.
@@ -28,9 +30,9 @@ pub struct Stats {
     pub store: StoreStats,
     /// What became of tickets.
     pub tickets: TicketStats,
-    /// Contexts on which a setting of this library was found changed after `set_resumption`: the
-    /// `NO_TICKET` option, the session cache mode, the session callbacks or the number of tickets.
-    /// Noticed at a context's first handshake.
+    /// Contexts on which a setting was found changed after `set_resumption`: the `NO_TICKET` option,
+    /// the session cache mode, the session callbacks, the number of tickets, or early data switched
+    /// on. Noticed at a context's first handshake.
     pub overridden: u64,
     /// Connections that were failed because a server name callback demanded a client certificate
     /// after a session without one had been found. No handshake of theirs completed.
@@ -40,6 +42,16 @@ pub struct Stats {
 }
 
 impl Stats {
+    /// Completed handshakes of all versions.
+    #[must_use]
+    pub fn handshakes(&self) -> Handshakes {
+        let versions = [self.tls13, self.tls12, self.older];
+        Handshakes {
+            full: versions.iter().map(|version| version.full).sum(),
+            resumed: versions.iter().map(|version| version.resumed).sum(),
+        }
+    }
+
     /// Completed handshakes that were full for this reason.
     #[must_use]
     pub fn full(&self, reason: Reason) -> u64 {
@@ -53,7 +65,32 @@ impl Stats {
     }
 }
 
-/// Completed handshakes of one protocol version.
+/// Only the reasons and sources that occurred.
+impl fmt::Debug for Stats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let full = Reason::ALL
+            .iter()
+            .map(|reason| (reason.as_str(), self.full(*reason)));
+        let resumed = Source::ALL
+            .iter()
+            .map(|source| (source.as_str(), self.resumed(*source)));
+        let full: BTreeMap<_, _> = full.filter(|(_, n)| *n > 0).collect();
+        let resumed: BTreeMap<_, _> = resumed.filter(|(_, n)| *n > 0).collect();
+        f.debug_struct("Stats")
+            .field("tls13", &self.tls13)
+            .field("tls12", &self.tls12)
+            .field("older", &self.older)
+            .field("full", &full)
+            .field("resumed", &resumed)
+            .field("store", &self.store)
+            .field("tickets", &self.tickets)
+            .field("overridden", &self.overridden)
+            .field("failed_closed", &self.failed_closed)
+            .finish()
+    }
+}
+
+/// Completed handshakes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Handshakes {
@@ -64,11 +101,11 @@ pub struct Handshakes {
 }
 
 /// What was asked of the store, and how it answered. Each lookup is one of hit, miss, expired or
-/// error.
+/// error; a failed `put` is an error too.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StoreStats {
-    /// Sessions that the store took.
+    /// Calls of `put` that succeeded.
     pub puts: u64,
     /// Lookups that found a session.
     pub hits: u64,
@@ -76,7 +113,8 @@ pub struct StoreStats {
     pub misses: u64,
     /// Lookups that found a session past its end.
     pub expired: u64,
-    /// Calls that failed: an error, a panic, or an answer that is not the session asked for.
+    /// Calls of `put` and `get` that failed: an error, a panic, or an answer that is not the session
+    /// asked for.
     pub errors: u64,
     /// Calls that took 10 ms or longer, whatever their answer.
     pub slow: u64,
@@ -98,7 +136,8 @@ pub struct TicketStats {
     pub unknown_key: u64,
     /// Handshakes whose ticket was damaged or forged.
     pub malformed: u64,
-    /// How long the active key has been sealing; `None` if the mode has no keys.
+    /// How long the active key has been sealing; `None` if the mode has no keys. Like
+    /// `key_failures` it is the keys' own: policies that share keys share both.
     pub key_age: Option<Duration>,
     /// How often the source gave no keys when it was asked, so that the old ones went on.
     pub key_failures: u64,

@@ -20,6 +20,40 @@ pub use memory::MemoryStore;
 /// measures each call, counts the slow ones, and turns an error or a panic into a full handshake:
 /// "not found" is always a correct answer.
 ///
+/// `Arc<S>` and `Box<S>` are stores too: keep a clone of an `Arc` to reach yours later. On an
+/// asynchronous server a slow store blocks the executor's thread.
+///
+/// ```
+/// use std::collections::HashMap;
+/// use std::sync::Mutex;
+///
+/// use openssl_resumption::{Resumption, Session, SessionKey, SessionStore, StoreError};
+///
+/// /// Sessions in files would be as long: errors of any kind become a `StoreError`.
+/// struct Unbounded(Mutex<HashMap<SessionKey, Session>>);
+///
+/// impl SessionStore for Unbounded {
+///     fn put(&self, key: &SessionKey, session: Session) -> Result<(), StoreError> {
+///         let mut map = self.0.lock().map_err(|e| StoreError::new(e.to_string()))?;
+///         map.insert(*key, session);
+///         Ok(())
+///     }
+///
+///     fn get(&self, key: &SessionKey) -> Result<Option<Session>, StoreError> {
+///         let map = self.0.lock().map_err(|e| StoreError::new(e.to_string()))?;
+///         Ok(map.get(key).cloned())
+///     }
+///
+///     fn remove(&self, key: &SessionKey) -> Result<(), StoreError> {
+///         let mut map = self.0.lock().map_err(|e| StoreError::new(e.to_string()))?;
+///         map.remove(key);
+///         Ok(())
+///     }
+/// }
+///
+/// let policy = Resumption::stateful(Unbounded(Mutex::default()));
+/// ```
+///
 /// The library checks the expiry of what [`get`](Self::get) and [`take`](Self::take) return. A
 /// store may therefore return a session that has expired (the connection's
 /// [`Reason`](crate::Reason) is then `Expired`) or drop it (`NotFound`).
@@ -230,7 +264,7 @@ fn at_unix_seconds(seconds: [u8; 8]) -> Option<SystemTime> {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Usage {
-    /// Sessions in the store now.
+    /// Sessions in the store now, among them some that have ended and were not asked for since.
     pub entries: u64,
     /// Bytes in the store now; how they are counted is the store's to say.
     pub bytes: u64,

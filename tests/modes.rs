@@ -307,7 +307,7 @@ fn each_ticket_is_counted_once_also_with_a_hello_retry_request() {
 #[test]
 fn settings_changed_afterwards_are_noticed_and_connections_complete() {
     type Change = fn(&mut openssl::ssl::SslAcceptorBuilder);
-    let changes: [(&str, Change); 4] = [
+    let changes: [(&str, Change); 5] = [
         ("options", |b| {
             b.set_options(SslOptions::NO_TICKET);
         }),
@@ -318,6 +318,7 @@ fn settings_changed_afterwards_are_noticed_and_connections_complete() {
             b.set_new_session_callback(|_, _| {})
         }),
         ("number of tickets", |b| b.set_num_tickets(7).unwrap()),
+        ("early data", |b| b.set_max_early_data(1_000).unwrap()),
     ];
     for (what, change) in changes {
         let policy = Resumption::stateless(TicketKeys::random());

@@ -132,7 +132,7 @@ fn a_store_that_stores_nothing_counts_errors_and_not_puts() {
     );
 }
 
-/// P25: OpenSSL 3.0 does not compare the id of the session it gets with the one it asked for; the
+/// OpenSSL 3.0 does not compare the id of the session it gets with the one it asked for; the
 /// handshake then ends with an alert.
 #[test]
 fn another_clients_session_is_a_full_handshake() {

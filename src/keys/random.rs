@@ -17,13 +17,16 @@ impl KeySource for RandomKeys {
     fn load(&self, now: SystemTime) -> Result<KeySet, KeyError> {
         if self.period < Duration::from_secs(1) {
             return Err(KeyError::new(format!(
-                "ticket keys must last at least 1 second, not {:?}",
+                "TicketKeys::random_every needs a period of at least 1 second, not {:?}",
                 self.period
             )));
         }
-        let load_again = now
-            .checked_add(self.period)
-            .ok_or_else(|| KeyError::new(format!("ticket keys cannot last {:?}", self.period)))?;
+        let load_again = now.checked_add(self.period).ok_or_else(|| {
+            KeyError::new(format!(
+                "TicketKeys::random_every cannot take a period of {:?}",
+                self.period
+            ))
+        })?;
         Ok(KeySet::new(TicketKey::random()?, Vec::new(), load_again).retire_previous())
     }
 }

@@ -2,11 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::{KeySet, TicketKey};
-
-/// More retired keys than this are not kept; the oldest goes first. At one rotation an hour and
-/// the longest lifetime there are 168.
-const MAX_RETIRED: usize = 256;
+use super::{KeySet, TicketKey, TicketKeys};
 
 /// A clock that jumped back by more than this makes the ring ask for keys again: "ask again at"
 /// may then be far off. Less is the difference between the clocks of two threads.
@@ -31,6 +27,8 @@ pub(super) struct Ring {
     /// Keys that were active in this ring, newest first, and when their last ticket ends.
     retired: Vec<(Arc<TicketKey>, SystemTime)>,
     load_again: SystemTime,
+    /// Whether the source makes a new key whenever it is asked.
+    rotates: bool,
 }
 
 impl Ring {
@@ -51,7 +49,7 @@ impl Ring {
             }
             if set.retire_previous {
                 retired.extend(previous.retired_at(now));
-                retired.truncate(MAX_RETIRED);
+                retired.truncate(TicketKeys::MAX_RETIRED);
             }
         }
         Self {
@@ -60,6 +58,7 @@ impl Ring {
             opens: set.opens,
             retired,
             load_again: set.load_again,
+            rotates: set.retire_previous,
         }
     }
 
@@ -71,6 +70,7 @@ impl Ring {
             opens: self.opens.clone(),
             retired: self.retired.clone(),
             load_again,
+            rotates: self.rotates,
         }
     }
 
@@ -80,6 +80,10 @@ impl Ring {
             retired: self.retired_at(now).collect(),
             ..self.postponed(self.load_again)
         }
+    }
+
+    pub(super) fn rotates(&self) -> bool {
+        self.rotates
     }
 
     pub(super) fn active(&self) -> &Arc<TicketKey> {

@@ -189,11 +189,8 @@ fn serve(mut stream: SslStream<UnixStream>) -> (Option<Outcome>, bool, bool) {
 
 /// The handshakes that a policy has counted, as (full, resumed).
 pub fn handshakes(stats: &Stats) -> (u64, u64) {
-    let all = [stats.tls13, stats.tls12, stats.older];
-    (
-        all.iter().map(|v| v.full).sum(),
-        all.iter().map(|v| v.resumed).sum(),
-    )
+    let all = stats.handshakes();
+    (all.full, all.resumed)
 }
 
 /// Makes a server demand certificates signed by `ca`.
