@@ -24,3 +24,6 @@ pub use outcome::{Handshake, Outcome, Reason, Source};
 pub use resumption::{ClientCertificates, Resumption};
 pub use stats::{Handshakes, Stats, StoreStats, TicketStats};
 pub use store::{MemoryStore, Session, SessionKey, SessionStore, StoreError, Usage};
+
+#[doc = include_str!("../SECURITY.md")]
+pub mod security {}

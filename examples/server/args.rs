@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use openssl::ssl::SslVersion;
 use openssl_resumption::{MemoryStore, Resumption};
 
 pub(crate) const USAGE: &str = "\
-Usage: server [OPTION VALUE]...
+Usage: server [OPTION VALUE | OPTION=VALUE]...
 
   --mode MODE         stateful (default), stateless, hybrid or off
   --listen ADDR       IP address and port; default 127.0.0.1:8443, port 0 takes a free one
@@ -17,11 +18,17 @@ Usage: server [OPTION VALUE]...
   --key FILE          PEM private key of the certificate, not encrypted; needs --cert
                       (without both, a certificate for localhost is minted)
   --client-ca FILE    demand a client certificate issued by a root certificate in this PEM file
+  --vhost NAME[,FILE] a virtual host for clients that ask for NAME (SNI, in any case), with a
+                      minted certificate; with FILE, a --client-ca of its own, else without;
+                      may be given more than once
+  --switch WHERE      where connections are switched to virtual hosts: hello (default), the
+                      ClientHello callback, or servername, the server name callback
   --lifetime SECONDS  how long sessions live, 1 to 604800; default 86400
   --tickets N         tickets that a full TLS 1.3 handshake sends, 0 to 255;
                       default 1 in stateful mode, 2 in stateless and hybrid mode
   --capacity N        sessions that the store of stateful and hybrid mode holds; default 20480
   --tls VERSION       1.2 or 1.3 only; default both
+  --forget-on SIGHUP  end all sessions whenever this signal comes; without, it ends the server
   --help              print this
 ";
 
@@ -38,10 +45,26 @@ pub(crate) struct Args {
     /// Certificate and key.
     pub(crate) identity: Option<(PathBuf, PathBuf)>,
     pub(crate) client_ca: Option<PathBuf>,
+    pub(crate) vhosts: Vec<VhostArgs>,
+    pub(crate) switch: Switch,
     pub(crate) lifetime: Duration,
     pub(crate) tickets: Option<u8>,
     pub(crate) capacity: usize,
     pub(crate) tls: Option<SslVersion>,
+    pub(crate) forget_on_hangup: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct VhostArgs {
+    pub(crate) name: String,
+    pub(crate) client_ca: Option<PathBuf>,
+}
+
+/// The callback that switches connections to virtual hosts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Switch {
+    ServerName,
+    Hello,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -70,19 +93,31 @@ pub(crate) fn parse(mut words: impl Iterator<Item = OsString>) -> Result<Command
         listen: SocketAddr::from(([127, 0, 0, 1], 8443)),
         identity: None,
         client_ca: None,
+        vhosts: Vec::new(),
+        switch: Switch::Hello,
         lifetime: Resumption::DEFAULT_LIFETIME,
         tickets: None,
         capacity: MemoryStore::DEFAULT_ENTRIES,
         tls: None,
+        forget_on_hangup: false,
     };
     let (mut cert, mut key) = (None, None);
-    while let Some(option) = words.next() {
+    while let Some(word) = words.next() {
+        let (option, attached) = match split(&word, b'=') {
+            (option, Some(value)) if option.as_bytes().starts_with(b"--") => (option, Some(value)),
+            _ => (&*word, None),
+        };
         let option = option.to_string_lossy();
         let mut value = || {
-            words
-                .next()
-                .filter(|value| !value.as_encoded_bytes().starts_with(b"--"))
-                .ok_or_else(|| format!("{option} needs a value after it"))
+            attached
+                .map(OsStr::to_owned)
+                .or_else(|| {
+                    words
+                        .next()
+                        .filter(|next| !next.as_bytes().starts_with(b"--"))
+                })
+                .filter(|value| !value.is_empty())
+                .ok_or_else(|| format!("{option} needs a value"))
         };
         match &*option {
             "--help" | "-h" => return Ok(Command::Help),
@@ -91,14 +126,21 @@ pub(crate) fn parse(mut words: impl Iterator<Item = OsString>) -> Result<Command
             "--cert" => cert = Some(PathBuf::from(value()?)),
             "--key" => key = Some(PathBuf::from(value()?)),
             "--client-ca" => args.client_ca = Some(value()?.into()),
+            "--vhost" => {
+                let vhost = vhost(&value()?, &args.vhosts)?;
+                args.vhosts.push(vhost);
+            }
+            "--switch" => args.switch = switch(&value()?)?,
             "--lifetime" => args.lifetime = lifetime(&value()?)?,
             "--tickets" => args.tickets = Some(tickets(&value()?)?),
             "--capacity" => args.capacity = capacity(&value()?)?,
             "--tls" => args.tls = Some(tls(&value()?)?),
+            "--forget-on" => args.forget_on_hangup = is_hangup(&value()?)?,
             _ => {
                 return Err(format!(
                     "{option:?} is no option; there are --mode, --listen, --cert, --key, \
-                     --client-ca, --lifetime, --tickets, --capacity and --tls"
+                     --client-ca, --vhost, --switch, --lifetime, --tickets, --capacity, --tls \
+                     and --forget-on"
                 ));
             }
         }
@@ -123,6 +165,39 @@ fn listen(value: &OsStr) -> Result<SocketAddr, String> {
     parsed(value).ok_or_else(|| {
         format!("--listen must be an IP address and a port like 127.0.0.1:8443, not {value:?}")
     })
+}
+
+fn vhost(value: &OsStr, others: &[VhostArgs]) -> Result<VhostArgs, String> {
+    let (name, file) = split(value, b',');
+    let name = name
+        .to_str()
+        .filter(|name| !name.is_empty() && file.is_none_or(|file| !file.is_empty()))
+        .ok_or_else(|| format!("--vhost must be a name or NAME,FILE, not {value:?}"))?;
+    if others
+        .iter()
+        .any(|other| other.name.eq_ignore_ascii_case(name))
+    {
+        return Err(format!("--vhost {name:?} is there already"));
+    }
+    Ok(VhostArgs {
+        name: name.to_owned(),
+        client_ca: file.map(PathBuf::from),
+    })
+}
+
+fn switch(value: &OsStr) -> Result<Switch, String> {
+    match value.to_str() {
+        Some("servername") => Ok(Switch::ServerName),
+        Some("hello") => Ok(Switch::Hello),
+        _ => Err(format!("--switch must be hello or servername, not {value:?}")),
+    }
+}
+
+fn is_hangup(value: &OsStr) -> Result<bool, String> {
+    match value.to_str() {
+        Some("SIGHUP" | "HUP") => Ok(true),
+        _ => Err(format!("--forget-on must be SIGHUP, not {value:?}")),
+    }
 }
 
 fn lifetime(value: &OsStr) -> Result<Duration, String> {
@@ -151,6 +226,18 @@ fn tls(value: &OsStr) -> Result<SslVersion, String> {
         Some("1.2") => Ok(SslVersion::TLS1_2),
         Some("1.3") => Ok(SslVersion::TLS1_3),
         _ => Err(format!("--tls must be 1.2 or 1.3, not {value:?}")),
+    }
+}
+
+/// What is before the first `separator`, and what is after it.
+fn split(value: &OsStr, separator: u8) -> (&OsStr, Option<&OsStr>) {
+    let bytes = value.as_bytes();
+    match bytes.iter().position(|byte| *byte == separator) {
+        Some(at) => (
+            OsStr::from_bytes(&bytes[..at]),
+            Some(OsStr::from_bytes(&bytes[at + 1..])),
+        ),
+        None => (value, None),
     }
 }
 

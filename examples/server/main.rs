@@ -6,9 +6,14 @@
 //! curl -k https://127.0.0.1:8443/ https://127.0.0.1:8443/
 //! ```
 //!
-//! What makes it resume sessions is in this file, `policy`, and in `tls.rs`, `acceptor`. The rest is
-//! a server that no client can keep from serving the others: one thread waits for sockets
-//! (`waiting.rs`), a few others move connections on until they would block (`connection.rs`).
+//! What makes it resume sessions is in this file, `policy`, and in `tls.rs`, `finish`. `--vhost` adds
+//! virtual hosts, with or without a demand for client certificates (`vhosts.rs`): all contexts have
+//! the same policy, and no session of one host is good for another. `--forget-on SIGHUP` ends all
+//! sessions when the signal comes.
+//!
+//! The rest is a server that no client can keep from serving the others: one thread waits for
+//! sockets (`waiting.rs`), a few others move connections on until they would block
+//! (`connection.rs`).
 
 mod args;
 mod connection;
@@ -18,6 +23,7 @@ mod server;
 #[path = "../support/mod.rs"]
 mod support;
 mod tls;
+mod vhosts;
 mod waiting;
 mod watched;
 
@@ -72,7 +78,9 @@ fn policy(args: &Args) -> Resumption {
 fn serve(args: &Args) -> Result<(), String> {
     let policy = policy(args);
     let acceptor = tls::acceptor(args, &policy)?;
-    let server = Server::bind(args.listen, acceptor, Page::new(args.mode, policy))?;
+    let forget_on_hangup = args.forget_on_hangup.then(|| policy.clone());
+    let page = Page::new(args.mode, policy);
+    let server = Server::bind(args.listen, acceptor, page, forget_on_hangup)?;
     print(format_args!("listening on {}\n", server.address()));
     server
         .run()

@@ -4,11 +4,12 @@ use std::fmt::Display;
 
 use openssl::ssl::SslRef;
 use openssl_resumption::{
-    Handshake, Handshakes, Reason, Resumption, Source, SslRefExt, Stats, StoreStats, TicketStats,
+    Handshakes, Reason, Resumption, Source, SslRefExt, Stats, StoreStats, TicketStats,
 };
 use serde_json::{Map, Value, json};
 
 use crate::args::Mode;
+use crate::vhosts;
 
 pub(crate) struct Page {
     mode: Mode,
@@ -23,18 +24,15 @@ impl Page {
     /// The page for one connection, whose handshake is complete.
     pub(crate) fn json(&self, ssl: &SslRef) -> String {
         let outcome = ssl.resumption();
-        let (reason, source) = match outcome.map(|outcome| outcome.handshake) {
-            Some(Handshake::Full(reason)) => (Some(reason.to_string()), None),
-            Some(Handshake::Resumed(source)) => (None, Some(source.to_string())),
-            None => (None, None),
-        };
         let page = json!({
             "mode": self.mode.name(),
             "version": ssl.version_str(),
             "resumed": outcome.is_some_and(|outcome| outcome.is_resumed()),
             "outcome": outcome.map(|outcome| outcome.to_string()),
-            "reason": reason,
-            "source": source,
+            "reason": outcome.and_then(|outcome| outcome.reason()).map(|reason| reason.to_string()),
+            "source": outcome.and_then(|outcome| outcome.source()).map(|source| source.to_string()),
+            "authenticated": ssl.peer_certificate().is_some(),
+            "server_name": vhosts::server_name(ssl),
             "stats": stats(&self.policy.stats()),
         });
         format!("{page}\n")
@@ -51,6 +49,7 @@ fn stats(stats: &Stats) -> Value {
         "store": store(&stats.store),
         "tickets": tickets(&stats.tickets),
         "overridden": stats.overridden,
+        "failed_closed": stats.failed_closed,
     })
 }
 

@@ -4,7 +4,7 @@
 //! its deadline, or to the one worker that it was sent to. A silent client therefore costs memory,
 //! but no thread.
 
-use std::io;
+use std::io::{self, Read};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -13,14 +13,15 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 
 use openssl::ssl::SslAcceptor;
+use openssl_resumption::Resumption;
 use parking_lot::Mutex;
 use polling::Poller;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::low_level::pipe;
 
 use crate::connection::Connection;
 use crate::page::Page;
-use crate::waiting::{GivenBack, LISTENER, SIGNAL, Waiting};
+use crate::waiting::{GivenBack, HANGUP, LISTENER, STOP, Waiting};
 use crate::watched::{Wait, Watched};
 
 const WORKERS: usize = 4;
@@ -32,7 +33,9 @@ pub(crate) struct Server {
     address: SocketAddr,
     page: Page,
     /// Becomes readable with SIGTERM and SIGINT; only held so that it is watched.
-    _signals: Watched<UnixStream>,
+    _stop: Watched<UnixStream>,
+    /// Becomes readable with SIGHUP, if that is caught, and has the policy that is to forget then.
+    hangup: Option<(Watched<UnixStream>, Resumption)>,
 }
 
 impl Server {
@@ -40,13 +43,17 @@ impl Server {
         listen: SocketAddr,
         acceptor: SslAcceptor,
         page: Page,
+        forget_on_hangup: Option<Resumption>,
     ) -> Result<Self, String> {
         let poller = Poller::new()
             .map(Arc::new)
             .map_err(|error| format!("cannot wait for sockets: {error}"))?;
-        let signals = catch_signals()
-            .and_then(|signals| Watched::new(&poller, signals, SIGNAL, Wait::Read))
+        let stop = catch(&[SIGTERM, SIGINT], &poller, STOP)
             .map_err(|error| format!("cannot catch SIGTERM and SIGINT: {error}"))?;
+        let hangup = forget_on_hangup
+            .map(|policy| catch(&[SIGHUP], &poller, HANGUP).map(|signals| (signals, policy)))
+            .transpose()
+            .map_err(|error| format!("cannot catch SIGHUP: {error}"))?;
         let (listener, address) = open_listener(listen, &poller)
             .map_err(|error| format!("cannot listen on {listen}: {error}"))?;
         Ok(Self {
@@ -55,12 +62,24 @@ impl Server {
             listener,
             address,
             page,
-            _signals: signals,
+            _stop: stop,
+            hangup,
         })
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// SIGHUP was caught, perhaps more than once.
+    pub(crate) fn forget(&self) -> io::Result<()> {
+        let Some((signals, policy)) = &self.hangup else {
+            return Ok(());
+        };
+        // Emptied first: what comes afterwards is reported again.
+        while let Ok(1..) = signals.get().read(&mut [0; 64]) {}
+        policy.forget_all();
+        signals.watch(HANGUP, Wait::Read)
     }
 
     /// Serves until a signal says stop, then closes all connections.
@@ -104,12 +123,15 @@ impl Server {
     }
 }
 
-/// A socket that becomes readable with SIGTERM and SIGINT, which no longer end the process.
-fn catch_signals() -> io::Result<UnixStream> {
-    let (signals, sender) = UnixStream::pair()?;
-    pipe::register(SIGTERM, sender.try_clone()?)?;
-    pipe::register(SIGINT, sender)?;
-    Ok(signals)
+/// A socket that becomes readable with these signals, which no longer end the process.
+fn catch(signals: &[i32], poller: &Arc<Poller>, key: usize) -> io::Result<Watched<UnixStream>> {
+    let (caught, sender) = UnixStream::pair()?;
+    caught.set_nonblocking(true)?;
+    let caught = Watched::new(poller, caught, key, Wait::Read)?;
+    for signal in signals {
+        pipe::register(*signal, sender.try_clone()?)?;
+    }
+    Ok(caught)
 }
 
 fn open_listener(

@@ -1,5 +1,6 @@
-//! The TLS side: an acceptor, and the files it is made from.
+//! The TLS side: acceptors, and the files they are made from.
 
+use std::error::Error;
 use std::path::Path;
 
 use openssl::error::ErrorStack;
@@ -11,19 +12,30 @@ use openssl::x509::X509;
 use openssl_resumption::{Resumption, SslContextBuilderExt};
 
 use crate::args::Args;
-use crate::support;
+use crate::{support, vhosts};
 
-/// An acceptor as anybody would build it, and one call more: `set_resumption`.
+/// The acceptor of all connections, which switches them to virtual hosts if there are any.
 pub(crate) fn acceptor(args: &Args, policy: &Resumption) -> Result<SslAcceptor, String> {
+    let mut builder = builder(args, args.client_ca.as_deref())?;
+    match &args.identity {
+        Some((cert, key)) => use_files(&mut builder, cert, key)?,
+        None => use_minted(&mut builder, "localhost")
+            .map_err(|error| format!("cannot mint a certificate: {error}"))?,
+    }
+    vhosts::set_up(&mut builder, args, policy)?;
+    finish(builder, policy)
+}
+
+/// An acceptor as anybody would build it, but for its certificate.
+pub(crate) fn builder(
+    args: &Args,
+    client_ca: Option<&Path>,
+) -> Result<SslAcceptorBuilder, String> {
     let setup = |error: ErrorStack| format!("OpenSSL refused a setting: {error}");
 
     let mut builder =
         SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server()).map_err(setup)?;
-    match &args.identity {
-        Some((cert, key)) => use_files(&mut builder, cert, key)?,
-        None => use_minted(&mut builder).map_err(setup)?,
-    }
-    if let Some(file) = &args.client_ca {
+    if let Some(file) = client_ca {
         demand_client_certificate(&mut builder, file)?;
     }
     if args.tls.is_some() {
@@ -34,16 +46,33 @@ pub(crate) fn acceptor(args: &Args, policy: &Resumption) -> Result<SslAcceptor, 
         // A client that offers only other protocols is served all the same.
         select_next_proto(b"\x08http/1.1", offered).ok_or(AlpnError::NOACK)
     });
+    Ok(builder)
+}
 
-    // Last, so that nothing above changes its settings.
-    builder
-        .set_resumption(policy)
-        .map_err(|error| format!("cannot apply the resumption policy: {error}"))?;
+/// The one call more, `set_resumption`: last, so that nothing changes its settings.
+pub(crate) fn finish(
+    mut builder: SslAcceptorBuilder,
+    policy: &Resumption,
+) -> Result<SslAcceptor, String> {
+    builder.set_resumption(policy).map_err(|error| {
+        format!(
+            "cannot apply the resumption policy: {}",
+            with_sources(&error)
+        )
+    })?;
     Ok(builder.build())
 }
 
-fn use_minted(builder: &mut SslAcceptorBuilder) -> Result<(), ErrorStack> {
-    let identity = support::mint("localhost", None)?;
+/// An error and what caused it.
+fn with_sources(error: &dyn Error) -> String {
+    std::iter::successors(Some(error), |error| error.source())
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
+}
+
+pub(crate) fn use_minted(builder: &mut SslAcceptorBuilder, name: &str) -> Result<(), ErrorStack> {
+    let identity = support::mint(name, None)?;
     builder.set_certificate(&identity.cert)?;
     builder.set_private_key(&identity.key)
 }

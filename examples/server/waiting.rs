@@ -20,8 +20,9 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 // What events are reported under; connections have the keys from `FIRST_CONNECTION` on.
 pub(crate) const LISTENER: usize = 0;
-pub(crate) const SIGNAL: usize = 1;
-const FIRST_CONNECTION: usize = 2;
+pub(crate) const STOP: usize = 1;
+pub(crate) const HANGUP: usize = 2;
+const FIRST_CONNECTION: usize = 3;
 
 /// What workers send: a connection and what it waits for, or `None` in place of one that has ended.
 pub(crate) type GivenBack = Option<(Connection, Wait)>;
@@ -62,9 +63,14 @@ impl<'a> Waiting<'a> {
                 .map(|at| at.saturating_duration_since(Instant::now()));
             self.server.poller.wait(&mut events, timeout)?;
 
+            // Before any connection that came later is looked at.
+            if events.iter().any(|event| event.key == HANGUP) {
+                self.server.forget()?;
+            }
             for event in events.iter() {
                 match event.key {
-                    SIGNAL => return Ok(()),
+                    STOP => return Ok(()),
+                    HANGUP => {}
                     LISTENER => self.accept(),
                     key => self.send_to_workers(key),
                 }
