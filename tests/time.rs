@@ -355,3 +355,33 @@ fn forgetting_with_a_clock_that_goes_back_still_forgets() {
         },
     );
 }
+
+/// A session dates from the start of its handshake: one that was under way when sessions were
+/// forgotten, with a certificate that had already been looked at, say, is forgotten with them.
+#[test]
+fn a_handshake_under_way_does_not_outlive_what_is_forgotten() {
+    with_clock(
+        "a_handshake_under_way_does_not_outlive_what_is_forgotten",
+        |clock| {
+            for kind in [Kind::Tls12, Kind::Tls13] {
+                for (mode, policy) in living() {
+                    clock.shift(0);
+                    let slow = clock.clone();
+                    let forgetful = policy.clone();
+                    let mut builder = acceptor();
+                    builder.set_servername_callback(move |_, _| {
+                        slow.shift(10);
+                        forgetful.forget_all();
+                        slow.shift(20);
+                        Ok(())
+                    });
+                    builder.set_resumption(&policy).unwrap();
+                    let client = Client::new(kind).unwrap();
+                    let met = meet(&builder.build().into_context(), &client, None);
+                    let met = meet(&context(&policy), &client, met.next());
+                    assert_eq!(met.agreed(), Full(Reason::Forgotten), "{mode} {kind:?}");
+                }
+            }
+        },
+    );
+}

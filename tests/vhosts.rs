@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use common::*;
 use openssl::ssl::{ClientHelloResponse, NameType, SslContext, SslRef, SslVerifyMode};
+use openssl::x509::store::X509StoreBuilder;
 use openssl_resumption::{ClientCertificates, Handshake::Full, Resumption, SslContextBuilderExt};
 
 /// How a server comes to demand a certificate.
@@ -308,6 +309,47 @@ fn another_set_of_cas_is_a_full_handshake() {
             // The CA of the client is gone.
             let (_, refused) = try_meet(&server(&[&new]), &client, first.next());
             assert!(refused.is_some(), "{mode} {kind:?}");
+        }
+    }
+}
+
+/// A callback may give a connection a CA store of its own.
+#[test]
+fn another_set_of_cas_for_one_connection_is_a_full_handshake() {
+    let (old, new) = (mint("old", None).unwrap(), mint("new", None).unwrap());
+    let me = mint("me", Some(&old)).unwrap();
+    for (mode, policy) in modes().into_iter().take(3) {
+        for kind in [Kind::Tls12, Kind::Tls13] {
+            let cas = [old.cert.clone(), new.cert.clone()];
+            let own = Arc::new(AtomicBool::new(false));
+            let switched = Arc::clone(&own);
+            let mut builder = acceptor();
+            demand_certificates(&mut builder, &old);
+            builder.set_client_hello_callback(move |ssl, _| {
+                if switched.load(SeqCst) {
+                    let mut store = X509StoreBuilder::new().unwrap();
+                    cas.iter()
+                        .for_each(|ca| store.add_cert(ca.clone()).unwrap());
+                    ssl.set_verify_cert_store(store.build()).unwrap();
+                }
+                Ok(ClientHelloResponse::SUCCESS)
+            });
+            builder.set_resumption(&policy).unwrap();
+            let context = builder.build().into_context();
+            let client = client_as(kind, &me);
+            let first = meet(&context, &client, None);
+            assert!(
+                meet(&context, &client, first.next()).client.resumed,
+                "{mode} {kind:?}"
+            );
+            own.store(true, SeqCst);
+            let met = meet(&context, &client, first.next());
+            let expected = Full(openssl_resumption::Reason::OtherBinding);
+            assert_eq!(met.agreed(), expected, "{mode} {kind:?}");
+            assert!(
+                meet(&context, &client, met.next()).client.resumed,
+                "{mode} {kind:?}"
+            );
         }
     }
 }

@@ -51,6 +51,7 @@ fn run(name: &str, prepare: impl FnOnce(&mut Command), body: impl FnOnce()) {
 }
 
 /// The clock of a child process: what `time` and `clock_gettime` tell its client and its server.
+#[derive(Clone)]
 pub struct Clock {
     file: PathBuf,
 }
