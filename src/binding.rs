@@ -7,6 +7,7 @@ use openssl::asn1::{Asn1Time, Asn1TimeRef};
 use openssl::hash::MessageDigest;
 use openssl::ssl::{NameType, SslRef, SslSessionRef, SslVerifyMode};
 
+use crate::connection::Connection;
 use crate::ffi;
 use crate::outcome::Reason;
 use crate::resumption::Resumption;
@@ -145,6 +146,21 @@ pub(crate) fn is_refused(ssl: &SslRef) -> bool {
     policy.is_some_and(|policy| !policy.resumes_certificates())
         && ssl.session().and_then(ffi::peer_certificate).is_some()
 }
+
+/// Whether the client's certificate is too large for the session to be kept in a TLS 1.3 ticket: to
+/// seal more than 65,280 bytes is a fatal error to OpenSSL, not a connection without a ticket.
+/// (A TLS 1.2 ticket cannot be called off any more when the certificate is known.)
+pub(crate) fn is_too_large(ssl: &SslRef) -> bool {
+    let policy = ffi::connection(ssl).map(Connection::policy);
+    policy.is_some_and(|policy| policy.keys().is_some())
+        && ssl
+            .session()
+            .and_then(ffi::peer_certificate)
+            .is_some_and(|certificate| ffi::certificate_len(certificate) > LARGEST_IN_TICKET)
+}
+
+/// The largest certificate in a ticket; what else is in a session takes less than 2 KiB.
+const LARGEST_IN_TICKET: usize = 0xff00 - 2 * 1024;
 
 #[cfg(test)]
 mod tests {

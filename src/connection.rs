@@ -6,11 +6,16 @@ use std::time::SystemTime;
 use openssl::ssl::SslVersion;
 
 use crate::context::Applied;
+use crate::ffi;
 use crate::outcome::{Handshake, Outcome, Reason, Source};
 use crate::resumption::Resumption;
 use crate::stamp::{Stamp, unix_seconds};
+use crate::stateful;
 use crate::stats::TicketFate;
 use crate::store::{Session, SessionKey};
+
+/// How often the store is asked in one handshake, however many sessions the client offers.
+pub(crate) const MAX_LOOKUPS: usize = 4;
 
 /// The state of one connection, kept in the ex-data of its `SSL`.
 ///
@@ -20,10 +25,18 @@ pub(crate) struct Connection {
     owner: Arc<Applied>,
     /// What became of the last thing the client offered.
     offered: Offered,
+    /// What became of the key that the ticket at hand names, until it is known whether it opens.
+    named: Option<TicketFate>,
     ticket: Option<TicketFate>,
-    /// What the store said: after a HelloRetryRequest OpenSSL asks for the same session again, and
-    /// the store is spared that.
-    answer: Option<(SessionKey, Result<Session, Reason>)>,
+    /// What the store said: after a HelloRetryRequest OpenSSL asks for the same sessions again. The
+    /// store is spared that, and a session that was taken out of it is not lost.
+    answers: Vec<(SessionKey, Result<Session, Reason>)>,
+    /// The session in the store that OpenSSL was given to resume.
+    given: Option<SessionKey>,
+    /// The sessions in the store that are this connection's: made in it, or resumed by it.
+    own: Vec<SessionKey>,
+    /// Whether we have sent a close_notify.
+    closed: bool,
     /// When the handshake began, in seconds since the Unix epoch. A session dates from here, not
     /// from the end of the handshake: what is forgotten in between must not survive in it.
     started: u64,
@@ -43,11 +56,19 @@ impl Connection {
         Self {
             owner,
             offered: Offered::Nothing,
+            named: None,
             ticket: None,
-            answer: None,
+            answers: Vec::new(),
+            given: None,
+            own: Vec::new(),
+            closed: false,
             started: unix_seconds(now),
             outcome: None,
         }
+    }
+
+    pub(crate) fn owner(&self) -> &Applied {
+        &self.owner
     }
 
     pub(crate) fn policy(&self) -> &Resumption {
@@ -84,8 +105,12 @@ impl Connection {
         self.policy().counters().failed_closed.add_one();
     }
 
-    pub(crate) fn ticket(&self) -> Option<TicketFate> {
-        self.ticket
+    pub(crate) fn name_key(&mut self, fate: TicketFate) {
+        self.named = Some(fate);
+    }
+
+    pub(crate) fn take_named(&mut self) -> Option<TicketFate> {
+        self.named.take()
     }
 
     pub(crate) fn set_ticket(&mut self, fate: TicketFate) {
@@ -94,17 +119,56 @@ impl Connection {
 
     /// What the store said to `key` earlier in this handshake.
     pub(crate) fn answer(&self, key: &SessionKey) -> Option<Result<Session, Reason>> {
-        let (asked, answer) = self.answer.as_ref()?;
-        (asked == key).then(|| answer.clone())
+        let (_, answer) = self.answers.iter().find(|(asked, _)| asked == key)?;
+        Some(answer.clone())
     }
 
     pub(crate) fn remember_answer(&mut self, key: SessionKey, answer: Result<Session, Reason>) {
-        self.answer = Some((key, answer));
+        self.answers.push((key, answer));
+    }
+
+    /// Whether the store may be asked once more. A TLS 1.3 client may offer a thousand tickets, and
+    /// each is looked up before any is proven to be the client's.
+    pub(crate) fn may_ask(&self) -> bool {
+        self.answers.len() < MAX_LOOKUPS
+    }
+
+    pub(crate) fn give(&mut self, key: SessionKey) {
+        self.given = Some(key);
+    }
+
+    pub(crate) fn made(&mut self, key: SessionKey) {
+        self.own.push(key);
+    }
+
+    pub(crate) fn close(&mut self) {
+        self.closed = true;
+    }
+
+    /// A fatal alert was sent or received. After the handshake it ends the connection's TLS 1.2
+    /// session (RFC 5246, section 7.2.2); before, whoever fails may be a stranger to the session
+    /// that was offered, because TLS 1.2 ids are sent in clear. Sessions of TLS 1.3 stay (RFC 8446,
+    /// section 6.2).
+    pub(crate) fn fatal_alert(&mut self) {
+        if self
+            .outcome
+            .is_some_and(|outcome| outcome.version != SslVersion::TLS1_3)
+        {
+            self.forget_own();
+        }
+    }
+
+    fn forget_own(&mut self) {
+        for key in std::mem::take(&mut self.own) {
+            stateful::remove(self.policy(), &key);
+        }
     }
 
     /// The handshake is complete: settles the outcome and counts it, the first time only. In TLS
     /// 1.2 OpenSSL reports completion again when a renegotiation is refused.
     pub(crate) fn complete(&mut self, version: SslVersion, reused: bool) {
+        self.own.extend(self.given.take().filter(|_| reused));
+        self.answers = Vec::new();
         if self.outcome.is_some() {
             return;
         }
@@ -119,7 +183,15 @@ impl Connection {
         let outcome = Outcome { version, handshake };
         self.policy().counters().completed(&outcome, self.ticket);
         self.outcome = Some(outcome);
-        self.answer = None;
+    }
+}
+
+/// The `SSL` is freed, or cleared for another connection.
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if self.outcome.is_some() && !self.closed && self.policy().is_strict() {
+            ffi::shielded((), || self.forget_own());
+        }
     }
 }
 

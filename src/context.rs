@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
 
-use openssl::ssl::{SslContextBuilder, SslOptions, SslRef, SslSessionCacheMode};
+use openssl::ssl::{SslContextBuilder, SslOptions, SslRef, SslSessionCacheMode, SslVerifyMode};
 
 use crate::error::Error;
 use crate::ffi::{self, CaSet};
@@ -27,8 +27,13 @@ pub(crate) struct Applied {
     settings: Settings,
     /// The info callback that the context had before ours, which calls it.
     info_before: Option<ffi::InfoCallback>,
-    /// Whether the settings have been compared with what the context really has.
-    compared: AtomicBool,
+    id_context: [u8; 32],
+    verify: SslVerifyMode,
+    /// What came of comparing the settings with what the context really has: whether others
+    /// decide what resumes.
+    usurped: OnceLock<bool>,
+    /// Whether the session id context has been compared.
+    id_context_compared: AtomicBool,
     /// The hash of the context's CA set, made once: its certificates may be many.
     authority: OnceLock<(CaSet, Binding)>,
 }
@@ -42,10 +47,22 @@ impl Applied {
         self.info_before
     }
 
-    /// Counts, at the context's first handshake, if a setting of ours was changed after we made
-    /// it. Nothing is put back: who changed it may have meant it, and no setting makes us unsafe.
-    pub(crate) fn notice_override(&self, ssl: &SslRef) {
-        if !self.compared.swap(true, Relaxed) && !ffi::has_settings(ssl, &self.settings) {
+    /// Counts, at the context's first handshake, if a setting was changed after we made it. Nothing
+    /// is put back: who changed it may have meant it. But where the internal cache is on or the
+    /// session callbacks are not ours, sessions would resume past our checks; returns whether so.
+    pub(crate) fn is_usurped(&self, ssl: &SslRef) -> bool {
+        *self.usurped.get_or_init(|| {
+            let (cache, rest) = ffi::has_settings(ssl, &self.settings);
+            if !(cache && rest && ffi::verify_mode_of(ssl.ssl_context()) == self.verify) {
+                self.policy.counters().overridden.add_one();
+            }
+            !cache
+        })
+    }
+
+    /// Counts, at the first session that is made, if the context's session id context was changed.
+    pub(crate) fn notice_id_context(&self, id_context: &[u8]) {
+        if !self.id_context_compared.swap(true, Relaxed) && *id_context != self.id_context {
             self.policy.counters().overridden.add_one();
         }
     }
@@ -66,7 +83,10 @@ impl Applied {
             policy: policy.clone(),
             settings: policy.settings(),
             info_before: None,
-            compared: AtomicBool::new(true),
+            id_context: policy.id_context(),
+            verify: SslVerifyMode::NONE,
+            usurped: OnceLock::new(),
+            id_context_compared: AtomicBool::new(true),
             authority: OnceLock::new(),
         })
     }
@@ -90,8 +110,8 @@ pub trait SslContextBuilderExt: sealed::Sealed {
     /// Drives `SSL_CTX_set_options` and `SSL_CTX_clear_options` (`NO_TICKET`),
     /// `SSL_CTX_set_session_cache_mode`, `SSL_CTX_set_session_id_context`, `SSL_CTX_set_timeout`,
     /// `SSL_CTX_set_num_tickets`, `SSL_CTX_set_tlsext_ticket_key_evp_cb`,
-    /// `SSL_CTX_set_session_ticket_cb` and `SSL_CTX_set_info_callback` (a callback set before is
-    /// still called), and replaces any session callback (new, get, remove) set before. On a
+    /// `SSL_CTX_set_session_ticket_cb`, `SSL_CTX_set_allow_early_data_cb` and
+    /// `SSL_CTX_set_info_callback` (an info callback set before is still called), and replaces any session callback (new, get, remove) set before. On a
     /// client's context that means it keeps no sessions.
     ///
     /// A connection has the policy of the context that accepted it, also when a server name or
@@ -118,6 +138,9 @@ impl SslContextBuilderExt for SslContextBuilder {
             0 => {}
             bytes => return Err(Error::EarlyData(bytes)),
         }
+        if let Some(lacking) = policy.lacks_for_single_use() {
+            return Err(Error::SingleUse(lacking));
+        }
         if let Some(keys) = policy.keys() {
             keys.prepare(lifetime, SystemTime::now())
                 .map_err(Error::Keys)?;
@@ -126,7 +149,8 @@ impl SslContextBuilderExt for SslContextBuilder {
         policy.note_lifetime();
 
         let settings = policy.settings();
-        self.set_session_id_context(&policy.id_context())?;
+        let id_context = policy.id_context();
+        self.set_session_id_context(&id_context)?;
         self.set_num_tickets(settings.num_tickets)?;
         if settings.no_ticket {
             self.set_options(SslOptions::NO_TICKET);
@@ -135,11 +159,15 @@ impl SslContextBuilderExt for SslContextBuilder {
         }
         self.set_session_cache_mode(settings.cache_mode);
         ffi::set_timeout(self, lifetime.as_secs());
+        let verify = ffi::verify_mode_of(ffi::as_context(self));
         ffi::install(self, &settings, |info_before| Applied {
             policy: policy.clone(),
             settings,
             info_before,
-            compared: AtomicBool::new(false),
+            id_context,
+            verify,
+            usurped: OnceLock::new(),
+            id_context_compared: AtomicBool::new(false),
             authority: OnceLock::new(),
         })?;
         Ok(())

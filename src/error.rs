@@ -26,6 +26,10 @@ pub enum Error {
     )]
     EarlyData(u32),
 
+    /// [`single_use`](crate::Resumption::single_use) needs what the policy does not have.
+    #[error("single use needs {0}")]
+    SingleUse(&'static str),
+
     /// The source of the ticket keys gave none, so no ticket could be sealed.
     #[error("no ticket key to begin with")]
     Keys(#[source] KeyError),

@@ -30,7 +30,10 @@ use crate::stamp::{self, Binding};
 mod callbacks;
 mod declare;
 
-use callbacks::{decrypt_ticket, generate_ticket, get_session, info, new_session, ticket_key};
+pub(crate) use callbacks::shielded;
+use callbacks::{
+    allow_early_data, decrypt_ticket, generate_ticket, get_session, info, new_session, ticket_key,
+};
 pub(crate) use declare::InfoCallback;
 use declare::*;
 
@@ -109,14 +112,16 @@ pub(crate) fn install(
     let (generate, decrypt) = (Some(generate_ticket as _), Some(decrypt_ticket as _));
     // SAFETY: as above; the argument is never looked at.
     unsafe { SSL_CTX_set_session_ticket_cb(context, generate, decrypt, ptr::null_mut()) };
+    // SAFETY: as above; the argument is never looked at.
+    unsafe { SSL_CTX_set_allow_early_data_cb(context, Some(allow_early_data), ptr::null_mut()) };
     // SAFETY: as above.
     unsafe { SSL_CTX_set_info_callback(context, Some(info)) };
     Ok(())
 }
 
 /// Whether the context that a connection begins with still has what `install` and `set_resumption`
-/// set.
-pub(crate) fn has_settings(ssl: &SslRef, settings: &Settings) -> bool {
+/// set: of what decides which sessions OpenSSL looks up where, and of the rest.
+pub(crate) fn has_settings(ssl: &SslRef, settings: &Settings) -> (bool, bool) {
     let context = ssl.ssl_context().as_ptr();
     // SAFETY: a reference to an SSL is live.
     let options = unsafe { SSL_get_options(ssl.as_ptr()) };
@@ -134,14 +139,14 @@ pub(crate) fn has_settings(ssl: &SslRef, settings: &Settings) -> bool {
         new.is_none() && get.is_none()
     };
     let no_ticket = options & sys::SSL_OP_NO_TICKET != 0;
-    callbacks
-        && no_ticket == settings.no_ticket
-        && cache_mode == c_long::from(settings.cache_mode.bits())
+    let cache = callbacks && cache_mode == c_long::from(settings.cache_mode.bits());
+    let rest = no_ticket == settings.no_ticket
         && ssl.num_tickets() == settings.num_tickets
-        && ssl.max_early_data() == 0
+        && ssl.max_early_data() == 0;
+    (cache, rest)
 }
 
-fn as_context(builder: &SslContextBuilder) -> &SslContextRef {
+pub(crate) fn as_context(builder: &SslContextBuilder) -> &SslContextRef {
     // SAFETY: the builder owns a live context, and the reference does not outlive the builder's.
     unsafe { SslContextRef::from_ptr(builder.as_ptr()) }
 }
@@ -298,6 +303,29 @@ pub(crate) fn verify_mode(ssl: &SslRef) -> SslVerifyMode {
     let mode = unsafe { sys::SSL_get_verify_mode(ssl.as_ptr()) };
     // Not `SslRef::verify_mode`, which panics over modes that it does not name.
     SslVerifyMode::from_bits_truncate(mode)
+}
+
+/// The verify mode that a context gives its connections.
+pub(crate) fn verify_mode_of(context: &SslContextRef) -> SslVerifyMode {
+    // SAFETY: reads a field of a live context.
+    let mode = unsafe { sys::SSL_CTX_get_verify_mode(context.as_ptr()) };
+    SslVerifyMode::from_bits_truncate(mode)
+}
+
+/// Gives a connection a session id context that no session has or will have.
+pub(crate) fn isolate(ssl: &mut SslRef) -> Result<(), ()> {
+    let mut unique = [0; 32];
+    random(&mut unique)?;
+    // SAFETY: OpenSSL copies the bytes into the live SSL.
+    let done = unsafe { SSL_set_session_id_context(ssl.as_ptr(), unique.as_ptr(), 32) };
+    (done == 1).then_some(()).ok_or(())
+}
+
+/// How many bytes the DER of a certificate takes.
+pub(crate) fn certificate_len(certificate: &X509Ref) -> usize {
+    // SAFETY: without an output OpenSSL only computes the length.
+    let len = unsafe { sys::i2d_X509(certificate.as_ptr(), ptr::null_mut()) };
+    usize::try_from(len).unwrap_or(usize::MAX)
 }
 
 /// The server name extension of the ClientHello that is being processed: its bytes, or `None` if

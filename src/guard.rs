@@ -1,5 +1,6 @@
 //! No panic of a store, a key source or our own crosses into OpenSSL.
 
+use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, UnwindSafe, catch_unwind};
 
 /// Runs `f`; `None` if it panicked. The panic hook has then reported it.
@@ -13,6 +14,37 @@ pub(crate) fn catch<T>(f: impl FnOnce() -> T + UnwindSafe) -> Option<T> {
             }
             None
         }
+    }
+}
+
+/// A value of the user's whose `Drop` may panic: it is dropped where the last context or connection
+/// ends, inside OpenSSL.
+pub(crate) struct DropShield<T>(Option<T>);
+
+impl<T> DropShield<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(Some(value))
+    }
+}
+
+impl<T: Clone> Clone for DropShield<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T> Deref for DropShield<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.0.as_ref().expect("empty only while it is dropped")
+    }
+}
+
+impl<T> Drop for DropShield<T> {
+    fn drop(&mut self) {
+        let value = self.0.take();
+        catch(AssertUnwindSafe(|| drop(value)));
     }
 }
 
@@ -30,6 +62,11 @@ mod tests {
                 "in drop"
             });
         }
+    }
+
+    #[test]
+    fn a_drop_that_panics_is_caught() {
+        drop(DropShield::new(Bomb));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The keys that seal tickets: one key, the ring of them, and where they come from.
 
+use std::cell::Cell;
 use std::error::Error as StdError;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
@@ -7,10 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{ReentrantMutex, RwLock};
 
 use crate::ffi;
-use crate::guard::catch;
+use crate::guard::{DropShield, catch};
 use crate::secret::Secret;
 
 mod random;
@@ -156,10 +157,11 @@ pub struct TicketKeys {
 }
 
 struct Shared {
-    source: Box<dyn KeySource>,
+    source: DropShield<Box<dyn KeySource>>,
     ring: RwLock<Option<Arc<Ring>>>,
-    /// Held while the ring is replaced, so that of many handshakes one rotates.
-    turning: Mutex<()>,
+    /// Held while the ring is replaced, so that of many handshakes one rotates. True while the
+    /// source is asked: a source may come back here, on the same thread.
+    turning: ReentrantMutex<Cell<bool>>,
     /// The longest lifetime, in seconds, among the policies that use the ring.
     lifetime: AtomicU64,
     failures: AtomicU64,
@@ -199,9 +201,9 @@ impl TicketKeys {
     pub fn from_source(source: impl KeySource) -> Self {
         Self {
             shared: Arc::new(Shared {
-                source: Box::new(source),
+                source: DropShield::new(Box::new(source)),
                 ring: RwLock::new(None),
-                turning: Mutex::new(()),
+                turning: ReentrantMutex::default(),
                 lifetime: AtomicU64::new(0),
                 failures: AtomicU64::new(0),
             }),
@@ -219,7 +221,7 @@ impl TicketKeys {
     }
 
     pub(crate) fn rotate_at(&self, now: SystemTime) -> Result<(), KeyError> {
-        let _turning = self.shared.turning.lock();
+        let turning = self.shared.turning.lock();
         let refusal =
             || KeyError::new("these ticket keys rotate at their source; change them there");
         if self
@@ -231,7 +233,7 @@ impl TicketKeys {
         {
             return Err(refusal());
         }
-        let set = self.shared.load(now)?;
+        let set = self.shared.load(&turning, now)?;
         if !set.retire_previous {
             return Err(refusal());
         }
@@ -241,10 +243,13 @@ impl TicketKeys {
 
     /// Sees to it that there is a first key, and that retired keys stay for `lifetime` at least.
     pub(crate) fn prepare(&self, lifetime: Duration, now: SystemTime) -> Result<(), KeyError> {
-        let _turning = self.shared.turning.lock();
         if self.shared.ring.read().is_none() {
-            let set = self.shared.load(now)?;
-            self.shared.turn(set, now);
+            let turning = self.shared.turning.lock();
+            // Another thread may have been faster.
+            if self.shared.ring.read().is_none() {
+                let set = self.shared.load(&turning, now)?;
+                self.shared.turn(set, now);
+            }
         }
         self.shared.lifetime.fetch_max(lifetime.as_secs(), Relaxed);
         Ok(())
@@ -291,17 +296,17 @@ impl Shared {
         if !ring.is_due(now) {
             return Some(ring);
         }
-        let Some(_turning) = self.turning.try_lock() else {
-            // Another handshake is at it. The ring as it is still serves, but for keys that are
-            // past their time.
+        // Otherwise another handshake is at it, or the source is in a handshake of its own. The ring
+        // as it is still serves, but for keys that are past their time.
+        let Some(turning) = self.turning.try_lock().filter(|asking| !asking.get()) else {
             return Some(ring);
         };
         // That other handshake may have finished in between.
         let ring = self.ring.read().clone()?;
         if ring.wants_keys(now) {
-            match self.load(now) {
+            match self.load(&turning, now) {
                 Ok(set) => self.turn(set, now),
-                Err(_) => *self.ring.write() = Some(Arc::new(ring.postponed(now + RETRY))),
+                Err(_) => *self.ring.write() = Some(Arc::new(ring.postponed(now, now + RETRY))),
             }
         } else if ring.is_due(now) {
             *self.ring.write() = Some(Arc::new(ring.without_expired(now)));
@@ -310,12 +315,19 @@ impl Shared {
     }
 
     /// Asks the source; its panic is its failure.
-    fn load(&self, now: SystemTime) -> Result<KeySet, KeyError> {
-        catch(AssertUnwindSafe(|| self.source.load(now)))
-            .unwrap_or_else(|| Err(KeyError::new("the source of the ticket keys panicked")))
-            .inspect_err(|_| {
-                self.failures.fetch_add(1, Relaxed);
-            })
+    fn load(&self, asking: &Cell<bool>, now: SystemTime) -> Result<KeySet, KeyError> {
+        let loaded = if asking.replace(true) {
+            Err(KeyError::new(
+                "a source of ticket keys asked for its own keys",
+            ))
+        } else {
+            let loaded = catch(AssertUnwindSafe(|| self.source.load(now)));
+            asking.set(false);
+            loaded.unwrap_or_else(|| Err(KeyError::new("the source of the ticket keys panicked")))
+        };
+        loaded.inspect_err(|_| {
+            self.failures.fetch_add(1, Relaxed);
+        })
     }
 
     fn turn(&self, set: KeySet, now: SystemTime) {

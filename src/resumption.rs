@@ -11,7 +11,7 @@ use openssl::ssl::SslSessionCacheMode;
 
 use crate::context::Settings;
 use crate::forgotten::Forgotten;
-use crate::guard::catch;
+use crate::guard::{DropShield, catch};
 use crate::keys::TicketKeys;
 use crate::stamp::{self, Binding, unix_seconds};
 use crate::stats::{Counters, Stats};
@@ -40,6 +40,9 @@ pub struct Resumption {
     generation: Arc<[u8]>,
     client_certificates: ClientCertificates,
     not_before: Option<SystemTime>,
+    single_use: bool,
+    strict: bool,
+    max_session_size: usize,
     shared: Arc<Shared>,
 }
 
@@ -63,17 +66,23 @@ pub enum ClientCertificates {
     Never,
 }
 
+type Store = DropShield<Arc<dyn SessionStore>>;
+
 #[derive(Clone)]
 enum Mode {
-    Stateful(Arc<dyn SessionStore>),
+    Stateful(Store),
     Stateless(TicketKeys),
-    Hybrid(Arc<dyn SessionStore>, TicketKeys),
+    Hybrid(Store, TicketKeys),
     Off,
 }
 
 impl Resumption {
     /// How long a session lives unless [`lifetime`](Self::lifetime) says otherwise: 24 hours.
     pub const DEFAULT_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+
+    /// How large a stored session may be unless [`max_session_size`](Self::max_session_size) says
+    /// otherwise: 16 KiB.
+    pub const DEFAULT_MAX_SESSION_SIZE: usize = 16 * 1024;
 
     /// The longest lifetime: 7 days, the bound of RFC 8446, section 4.6.1.
     pub const MAX_LIFETIME: Duration = Duration::from_secs(7 * 24 * 60 * 60);
@@ -84,7 +93,7 @@ impl Resumption {
     /// Sets `SSL_OP_NO_TICKET` and the session cache mode `SERVER | NO_INTERNAL | NO_AUTO_CLEAR`.
     #[must_use]
     pub fn stateful(store: impl SessionStore) -> Self {
-        Self::new(Mode::Stateful(Arc::new(store)))
+        Self::new(Mode::Stateful(DropShield::new(Arc::new(store))))
     }
 
     /// Sessions live with the client, in tickets sealed under `keys` (RFC 5077; RFC 8446, section
@@ -102,7 +111,7 @@ impl Resumption {
     /// `SERVER | NO_INTERNAL | NO_AUTO_CLEAR`.
     #[must_use]
     pub fn hybrid(store: impl SessionStore, keys: TicketKeys) -> Self {
-        Self::new(Mode::Hybrid(Arc::new(store), keys))
+        Self::new(Mode::Hybrid(DropShield::new(Arc::new(store)), keys))
     }
 
     /// No session resumes, and no tickets are sent.
@@ -123,6 +132,9 @@ impl Resumption {
             generation: Arc::from([]),
             client_certificates: ClientCertificates::default(),
             not_before: None,
+            single_use: false,
+            strict: false,
+            max_session_size: Self::DEFAULT_MAX_SESSION_SIZE,
             shared: Arc::default(),
         }
     }
@@ -196,6 +208,41 @@ impl Resumption {
         self
     }
 
+    /// Whether a TLS 1.3 session in the store resumes once only; off by default.
+    ///
+    /// It is taken out of the store as it is looked up, so that of many connections that offer it,
+    /// on any host, at most one resumes; the resumed connection brings the next session. For the
+    /// stateful mode and a store whose [`take`](SessionStore::take) is atomic
+    /// ([`Error::SingleUse`](crate::Error::SingleUse) otherwise). TLS 1.2 sessions stay usable: their
+    /// ids are sent in clear, and who saw one could use it up.
+    #[must_use]
+    pub fn single_use(mut self, single_use: bool) -> Self {
+        self.single_use = single_use;
+        self
+    }
+
+    /// Forgets the sessions of a connection that ends without our close_notify: those in the store
+    /// that were made in it or resumed by it. By default they are kept, because a server that drops
+    /// its stream does not send one, and no RFC since TLS 1.1 asks for more (RFC 5246, section
+    /// 7.2.1).
+    ///
+    /// A fatal alert after the handshake forgets the connection's TLS 1.2 session with or without
+    /// this. Tickets cannot be forgotten one by one.
+    #[must_use]
+    pub fn strict(mut self) -> Self {
+        self.strict = true;
+        self
+    }
+
+    /// How large a session may be to be stored, in bytes of its record; 16 KiB by default. A larger
+    /// one, which has a large client certificate in it, is not stored and counted in
+    /// [`StoreStats::too_large`](crate::StoreStats::too_large).
+    #[must_use]
+    pub fn max_session_size(mut self, bytes: usize) -> Self {
+        self.max_session_size = bytes;
+        self
+    }
+
     /// Ends all sessions made so far, in the store and in tickets alike: from the next handshake on
     /// they are not resumed.
     ///
@@ -238,7 +285,7 @@ impl Resumption {
 
     pub(crate) fn store(&self) -> Option<&dyn SessionStore> {
         match &self.mode {
-            Mode::Stateful(store) | Mode::Hybrid(store, _) => Some(&**store),
+            Mode::Stateful(store) | Mode::Hybrid(store, _) => Some(&***store),
             Mode::Stateless(_) | Mode::Off => None,
         }
     }
@@ -247,6 +294,28 @@ impl Resumption {
         match &self.mode {
             Mode::Stateless(keys) | Mode::Hybrid(_, keys) => Some(keys),
             Mode::Stateful(_) | Mode::Off => None,
+        }
+    }
+
+    pub(crate) fn is_single_use(&self) -> bool {
+        self.single_use
+    }
+
+    pub(crate) fn is_strict(&self) -> bool {
+        self.strict
+    }
+
+    pub(crate) fn max_session_size_value(&self) -> usize {
+        self.max_session_size
+    }
+
+    /// What single use lacks, if it is asked for.
+    pub(crate) fn lacks_for_single_use(&self) -> Option<&'static str> {
+        match &self.mode {
+            _ if !self.single_use => None,
+            Mode::Stateful(store) if store.takes_once() => None,
+            Mode::Stateful(_) => Some("a store whose `take` is atomic (`takes_once`)"),
+            _ => Some("the stateful mode"),
         }
     }
 
@@ -350,6 +419,9 @@ impl fmt::Debug for Resumption {
             .field("tickets", &self.tickets)
             .field("client_certificates", &self.client_certificates)
             .field("not_before", &self.not_before)
+            .field("single_use", &self.single_use)
+            .field("strict", &self.strict)
+            .field("max_session_size", &self.max_session_size)
             .field("keys", &self.keys())
             .finish_non_exhaustive()
     }

@@ -24,32 +24,44 @@ const CHECKSUM_LEN: usize = 8;
 const SLOW: Duration = Duration::from_millis(10);
 
 /// OpenSSL made a session that can be resumed by its id: stores it.
-pub(crate) fn new_session(ssl: &SslRef, session: &SslSessionRef) {
-    let Some(policy) = ffi::connection(ssl).map(Connection::policy) else {
-        return;
-    };
-    let Some(store) = policy.store() else { return };
+///
+/// Returns the key it is stored under.
+pub(crate) fn new_session(ssl: &SslRef, session: &SslSessionRef) -> Option<SessionKey> {
+    let policy = ffi::connection(ssl)?.policy();
+    let store = policy.store()?;
     let tls13 = session.protocol_version() == SslVersion::TLS1_3;
     // In hybrid mode TLS 1.3 sessions travel in tickets; OpenSSL reports them all the same, under
     // an id that nobody will ask for.
     if session.id().len() != ID_LEN || (tls13 && policy.keys().is_some()) {
-        return;
+        return None;
     }
-    if binding::is_refused(ssl) {
-        return;
+    // A session without a session id context is not resumed: it was made after a switch to a
+    // context that has none.
+    if binding::is_refused(ssl) || ffi::id_context(session).is_empty() {
+        return None;
     }
     if !tls13 {
         // The other sessions have been stamped when their tickets were made.
         binding::stamp_session(ssl, session);
     }
-    let Some(der) = ffi::session_to_der(session) else {
-        return;
-    };
+    let der = ffi::session_to_der(session)?;
     let key = SessionKey::derive(policy.scope_bytes(), tls13, session.id());
     let check = checksum(&key, der.as_bytes());
     let record = Session::new(Claims::of(session).expires_at, [&check, der.as_bytes()]);
-    if call(policy, || store.put(&key, record)).is_ok() {
-        policy.counters().puts.add_one();
+    if record.as_bytes().len() > policy.max_session_size_value() {
+        policy.counters().too_large.add_one();
+        return None;
+    }
+    call(policy, || store.put(&key, record)).ok()?;
+    policy.counters().puts.add_one();
+    Some(key)
+}
+
+/// Removes a session from the store.
+pub(crate) fn remove(policy: &Resumption, key: &SessionKey) {
+    let Some(store) = policy.store() else { return };
+    if call(policy, || store.remove(key)).is_ok() {
+        policy.counters().removed.add_one();
     }
 }
 
@@ -82,11 +94,20 @@ fn find(connection: &mut Connection, id: &[u8], here: &Here) -> Result<SslSessio
         return Err(Reason::NotFound);
     }
     let policy = connection.policy();
-    let key = SessionKey::derive(policy.scope_bytes(), here.version == SslVersion::TLS1_3, id);
+    let tls13 = here.version == SslVersion::TLS1_3;
+    let key = SessionKey::derive(policy.scope_bytes(), tls13, id);
+    connection.give(key);
     if let Some(answer) = connection.answer(&key) {
-        return decode(&key, &answer?).ok_or(Reason::StoreFailed);
+        return decode(&key, id, &answer?).ok_or(Reason::StoreFailed);
     }
-    let (answer, session) = match ask(policy, &key, here.now) {
+    let policy = connection.policy();
+    if !connection.may_ask() {
+        policy.counters().capped.add_one();
+        return Err(Reason::NotFound);
+    }
+    // TLS 1.2 ids are sent in clear: who saw one could use up a session that is not theirs.
+    let once = tls13 && policy.is_single_use();
+    let (answer, session) = match ask(policy, &key, id, once, here.now) {
         Ok((record, session)) => (Ok(record), Ok(session)),
         Err(reason) => (Err(reason), Err(reason)),
     };
@@ -98,11 +119,20 @@ fn find(connection: &mut Connection, id: &[u8], here: &Here) -> Result<SslSessio
 fn ask(
     policy: &Resumption,
     key: &SessionKey,
+    id: &[u8],
+    once: bool,
     now: SystemTime,
 ) -> Result<(Session, SslSession), Reason> {
     let counters = policy.counters();
     let store = policy.store().ok_or(Reason::NotFound)?;
-    let Some(record) = call(policy, || store.get(key))? else {
+    let look = || {
+        if once {
+            store.take(key)
+        } else {
+            store.get(key)
+        }
+    };
+    let Some(record) = call(policy, look)? else {
         counters.misses.add_one();
         return Err(Reason::NotFound);
     };
@@ -110,7 +140,7 @@ fn ask(
         counters.expired.add_one();
         return Err(Reason::Expired);
     }
-    let Some(session) = decode(key, &record) else {
+    let Some(session) = decode(key, id, &record) else {
         counters.errors.add_one();
         return Err(Reason::StoreFailed);
     };
@@ -119,18 +149,17 @@ fn ask(
 }
 
 /// A record is a checksum and the DER of a session.
-fn decode(key: &SessionKey, record: &Session) -> Option<SslSession> {
+fn decode(key: &SessionKey, id: &[u8], record: &Session) -> Option<SslSession> {
     let (check, der) = record.payload().split_first_chunk()?;
     if *check != checksum(key, der) {
         return None;
     }
-    ffi::session_from_der(der)
+    ffi::session_from_der(der).filter(|session| session.id() == id)
 }
 
 /// Tells a record that was damaged, or stored under another key, before OpenSSL sees it: a session
-/// with another id breaks the handshake on OpenSSL 3.0, one with a damaged secret on all.
-///
-/// A store that wants to deceive can compute it; against that sessions are sealed.
+/// with another id breaks the handshake on OpenSSL 3.0, one with a damaged secret on all. It is no
+/// protection against a store that wants to deceive: that one can compute it.
 fn checksum(key: &SessionKey, der: &[u8]) -> [u8; CHECKSUM_LEN] {
     let mut hash = Sha256::new();
     hash.update(key.as_bytes());
@@ -141,7 +170,8 @@ fn checksum(key: &SessionKey, der: &[u8]) -> [u8; CHECKSUM_LEN] {
 /// Calls the store: measures it, counts, and turns an error or a panic into `StoreFailed`.
 fn call<T>(policy: &Resumption, f: impl FnOnce() -> Result<T, StoreError>) -> Result<T, Reason> {
     let start = Instant::now();
-    let answer = catch(AssertUnwindSafe(f));
+    // An error is the store's own, so it is dropped where it may panic.
+    let answer = catch(AssertUnwindSafe(|| f().map_err(drop)));
     if start.elapsed() >= SLOW {
         policy.counters().slow.add_one();
     }

@@ -55,26 +55,30 @@ pub(crate) fn open(
         }
         None => (TicketFate::UnknownKey, None),
     };
-    connection.set_ticket(fate);
+    connection.name_key(fate);
     key
 }
 
 /// The ticket has been opened or not: decides what to do with it.
 pub(crate) fn decide(connection: &mut Connection, ticket: &Ticket<'_>, here: &Here) -> Verdict {
+    // Nothing, if the ticket was too short to name a key.
+    let named = connection.take_named();
     let session = match ticket {
         Ticket::Empty => return Verdict::Decline,
+        Ticket::Unreadable if named == Some(TicketFate::UnknownKey) => {
+            connection.set_ticket(TicketFate::UnknownKey);
+            connection.decline(Reason::UnknownKey);
+            return Verdict::Decline;
+        }
         Ticket::Unreadable => {
-            // `open` came before, unless the ticket was too short to name a key.
-            if connection.ticket() == Some(TicketFate::UnknownKey) {
-                connection.decline(Reason::UnknownKey);
-            } else {
-                connection.set_ticket(TicketFate::Malformed);
-                connection.decline(Reason::Malformed);
-            }
+            connection.set_ticket(TicketFate::Malformed);
+            connection.decline(Reason::Malformed);
             return Verdict::Decline;
         }
         Ticket::Opened(session) => session,
     };
+    let retired = named == Some(TicketFate::Opened { retired: true });
+    connection.set_ticket(TicketFate::Opened { retired });
     match binding::admit(connection.policy(), session, here) {
         Ok(stamp) => connection.supply(Source::Ticket, stamp),
         Err(reason) => {
@@ -84,7 +88,6 @@ pub(crate) fn decide(connection: &mut Connection, ticket: &Ticket<'_>, here: &He
     }
     // TLS 1.3 clients use a ticket once (RFC 8446, appendix C.4), so each resumption brings the
     // next. In TLS 1.2 a ticket serves until its key is no longer the one that seals.
-    let retired = connection.ticket() == Some(TicketFate::Opened { retired: true });
     if here.version == SslVersion::TLS1_3 || retired {
         Verdict::Renew
     } else {

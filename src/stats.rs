@@ -31,12 +31,16 @@ pub struct Stats {
     /// What became of tickets.
     pub tickets: TicketStats,
     /// Contexts on which a setting was found changed after `set_resumption`: the `NO_TICKET` option,
-    /// the session cache mode, the session callbacks, the number of tickets, or early data switched
-    /// on. Noticed at a context's first handshake.
+    /// the session cache mode, the session callbacks, the number of tickets, the session id context,
+    /// the verify mode, or early data switched on. Noticed at a context's first handshake. While the
+    /// cache mode or the session callbacks are not ours nothing resumes, because then OpenSSL or
+    /// somebody else decides what does.
     pub overridden: u64,
     /// Connections that were failed because a server name callback demanded a client certificate
     /// after a session without one had been found. No handshake of theirs completed.
     pub failed_closed: u64,
+    /// Connections that would have sent early data, which was declined; they completed without.
+    pub early_data_declined: u64,
     full: [u64; REASONS],
     resumed: [u64; SOURCES],
 }
@@ -86,6 +90,7 @@ impl fmt::Debug for Stats {
             .field("tickets", &self.tickets)
             .field("overridden", &self.overridden)
             .field("failed_closed", &self.failed_closed)
+            .field("early_data_declined", &self.early_data_declined)
             .finish()
     }
 }
@@ -113,11 +118,19 @@ pub struct StoreStats {
     pub misses: u64,
     /// Lookups that found a session past its end.
     pub expired: u64,
-    /// Calls of `put` and `get` that failed: an error, a panic, or an answer that is not the session
+    /// Calls that failed: an error, a panic, or an answer that is not the session
     /// asked for.
     pub errors: u64,
     /// Calls that took 10 ms or longer, whatever their answer.
     pub slow: u64,
+    /// Sessions removed from the store: after a fatal alert, or by
+    /// [`strict`](crate::Resumption::strict).
+    pub removed: u64,
+    /// Sessions not stored because they were larger than
+    /// [`max_session_size`](crate::Resumption::max_session_size).
+    pub too_large: u64,
+    /// Lookups not made because the client had offered four others in the same handshake.
+    pub capped: u64,
     /// What the store says of itself; `None` if it says nothing, or the mode has no store.
     pub usage: Option<Usage>,
 }
@@ -163,6 +176,9 @@ pub(crate) struct Counters {
     pub(crate) expired: Counter,
     pub(crate) errors: Counter,
     pub(crate) slow: Counter,
+    pub(crate) removed: Counter,
+    pub(crate) too_large: Counter,
+    pub(crate) capped: Counter,
     pub(crate) sealed: Counter,
     opened: Counter,
     opened_retired: Counter,
@@ -170,6 +186,7 @@ pub(crate) struct Counters {
     malformed: Counter,
     pub(crate) overridden: Counter,
     pub(crate) failed_closed: Counter,
+    pub(crate) early_data_declined: Counter,
 }
 
 #[derive(Debug, Default)]
@@ -229,6 +246,9 @@ impl Counters {
                 expired: self.expired.get(),
                 errors: self.errors.get(),
                 slow: self.slow.get(),
+                removed: self.removed.get(),
+                too_large: self.too_large.get(),
+                capped: self.capped.get(),
                 usage: None,
             },
             tickets: TicketStats {
@@ -242,6 +262,7 @@ impl Counters {
             },
             overridden: self.overridden.get(),
             failed_closed: self.failed_closed.get(),
+            early_data_declined: self.early_data_declined.get(),
             full: self.full.each_ref().map(|n| n.load(Relaxed)),
             resumed: self.resumed.each_ref().map(|n| n.load(Relaxed)),
         }

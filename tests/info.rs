@@ -11,6 +11,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;
 
+use common::child::in_child;
 use common::*;
 use foreign_types::ForeignTypeRef;
 use openssl::ssl::{Ssl, SslContext, SslContextRef, SslOptions, SslRef};
@@ -21,6 +22,7 @@ type InfoCallback = unsafe extern "C" fn(*const SSL, c_int, c_int);
 
 unsafe extern "C" {
     fn SSL_CTX_set_info_callback(ctx: *mut SSL_CTX, callback: Option<InfoCallback>);
+    fn SSL_CTX_get_info_callback(ctx: *mut SSL_CTX) -> Option<InfoCallback>;
     fn SSL_renegotiate(ssl: *mut SSL) -> c_int;
 }
 
@@ -66,6 +68,33 @@ fn info_callbacks_of_others_are_called_as_they_would_be_without_us() {
     meet(&context, &client.server_name("vhost"), None).agreed();
     assert_eq!((BEFORE.load(SeqCst), VHOST.load(SeqCst)), (1, 1));
     assert_eq!(handshakes(&policy.stats()), (2, 0));
+}
+
+static WRAPPED: AtomicUsize = AtomicUsize::new(0);
+static INNER: std::sync::OnceLock<InfoCallback> = std::sync::OnceLock::new();
+
+unsafe extern "C" fn wrapping(ssl: *const SSL, event: c_int, value: c_int) {
+    WRAPPED.fetch_add(usize::from(event == HANDSHAKE_DONE), SeqCst);
+    // SAFETY: the callback that this one replaced, called as OpenSSL would.
+    unsafe { INNER.get().unwrap()(ssl, event, value) }
+}
+
+/// In a process of its own, because an endless recursion would end it.
+#[test]
+fn an_info_callback_that_wraps_ours_does_not_recurse() {
+    in_child("an_info_callback_that_wraps_ours_does_not_recurse", || {
+        let policy = Resumption::off();
+        let mut builder = acceptor();
+        builder.set_resumption(&policy).unwrap();
+        // SAFETY: reads a field of the builder's context.
+        let ours = unsafe { SSL_CTX_get_info_callback(builder.as_ptr()) };
+        INNER.set(ours.unwrap()).unwrap();
+        set_info_callback(builder.as_ptr(), wrapping);
+        let context = builder.build().into_context();
+        meet(&context, &Client::new(Kind::Tls13).unwrap(), None).agreed();
+        assert_eq!(handshakes(&policy.stats()), (1, 0));
+        assert!(WRAPPED.load(SeqCst) > 0);
+    });
 }
 
 /// SSL_OP_ALLOW_CLIENT_RENEGOTIATION, which the openssl crate does not name.

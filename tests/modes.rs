@@ -414,6 +414,44 @@ fn sessions_live_as_long_as_told() {
     }
 }
 
+/// OpenSSL tells of every dropped connection by it.
+#[test]
+fn session_callbacks_set_before_are_replaced() {
+    for (mode, policy) in modes() {
+        let mut builder = acceptor();
+        builder.set_new_session_callback(|_, _| panic!("new"));
+        builder.set_remove_session_callback(|_, _| panic!("remove"));
+        builder.set_resumption(&policy).unwrap();
+        let context = builder.build().into_context();
+        for kind in Kind::ALL {
+            let client = Client::new(kind).unwrap();
+            let met = meet(&context, &client, None);
+            assert!(matches!(
+                meet(&context, &client, met.next()).agreed(),
+                Full(_) | Resumed(_)
+            ));
+        }
+        assert_eq!(policy.stats().overridden, 0, "{mode}");
+    }
+}
+
+/// A client's context keeps no sessions, as the docs say, and nothing of it is counted.
+#[test]
+fn on_a_clients_context_a_policy_counts_nothing() {
+    let policy = Resumption::stateful(MemoryStore::default());
+    let client = Client::with(Kind::Tls13, |context| {
+        context.set_resumption(&policy).unwrap();
+        Ok(())
+    })
+    .unwrap();
+    let server = context(&Resumption::off());
+    assert_eq!(meet(&server, &client, None).client.sessions.len(), 0);
+    assert_eq!(
+        (handshakes(&policy.stats()), policy.stats().store.puts),
+        ((0, 0), 0)
+    );
+}
+
 #[test]
 fn policies_and_outcomes_cross_threads() {
     fn shared<T: Send + Sync + Clone + std::fmt::Debug + 'static>() {}

@@ -24,6 +24,12 @@ impl Drop for Bomb {
     }
 }
 
+impl Drop for Panicking {
+    fn drop(&mut self) {
+        panic_any(Bomb)
+    }
+}
+
 impl SessionStore for Panicking {
     fn put(&self, _: &SessionKey, _: Session) -> Result<(), StoreError> {
         panic_any(Bomb)
@@ -47,6 +53,12 @@ impl SessionStore for Panicking {
 
 /// Gives one key, due at once, and panics from then on.
 struct OneKey(std::sync::atomic::AtomicBool);
+
+impl Drop for OneKey {
+    fn drop(&mut self) {
+        panic_any(Bomb)
+    }
+}
 
 impl KeySource for OneKey {
     fn load(&self, now: std::time::SystemTime) -> Result<KeySet, KeyError> {
@@ -77,6 +89,9 @@ fn a_store_that_panics_in_each_method() {
             let stats = policy.stats();
             assert!(stats.store.errors > 0 && stats.store.usage.is_none());
             assert_eq!(handshakes(&stats).0 + handshakes(&stats).1, 6);
+            // The context is the last to go: the store is dropped inside SSL_CTX_free.
+            drop(policy);
+            drop(context);
         }
     });
 }
@@ -95,6 +110,8 @@ fn a_key_source_that_panics() {
             );
         }
         assert!(policy.stats().tickets.key_failures > 0);
+        drop(policy);
+        drop(context);
     });
 }
 

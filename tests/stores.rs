@@ -96,6 +96,23 @@ fn an_error_is_a_full_handshake() {
 }
 
 #[test]
+fn an_error_that_panics_when_it_is_dropped_is_an_error() {
+    #[derive(Debug, thiserror::Error)]
+    #[error("bad")]
+    struct Bad;
+    impl Drop for Bad {
+        fn drop(&mut self) {
+            panic!("worse");
+        }
+    }
+    for kind in Kind::ALL {
+        let policy = answering(|_, _| Err(StoreError::new(Bad)));
+        assert_eq!(second(&policy, kind), Full(Reason::StoreFailed));
+        assert_eq!(policy.stats().store.errors, 1);
+    }
+}
+
+#[test]
 fn errors_that_a_store_leaves_in_openssls_queue_are_taken_out() {
     let policy = answering(|stored, key| {
         openssl::x509::X509::from_pem(b"no certificate")

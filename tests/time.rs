@@ -326,10 +326,13 @@ fn a_clock_that_goes_back_does_no_harm() {
                     );
                 }
                 clock.shift(0);
+                // Ticket keys of before may have gone with the clock.
+                let met = meet(&context, &client, first.next());
                 assert!(
-                    meet(&context, &client, first.next()).client.resumed,
+                    met.client.resumed || mode != "stateful",
                     "{what} back again"
                 );
+                met.agreed();
             }
         }
     });

@@ -167,25 +167,56 @@ impl Client {
 
     /// Shakes hands over `stream`, offering `session`.
     ///
-    /// A TLS 1.2 session is collected by then; TLS 1.3 tickets come with the server's data.
+    /// A TLS 1.2 session is there by then; TLS 1.3 tickets come with the server's data.
     pub fn connect<S: Read + Write>(
         &self,
         stream: S,
         session: Option<&[u8]>,
     ) -> Result<SslStream<S>, HandshakeError<S>> {
+        self.ssl(session)
+            .map_err(HandshakeError::SetupFailure)?
+            .connect(stream)
+    }
+
+    /// A connection whose handshake is still to be made.
+    pub fn start<S: Read + Write>(
+        &self,
+        stream: S,
+        session: Option<&[u8]>,
+    ) -> Result<SslStream<S>, ErrorStack> {
+        SslStream::new(self.ssl(session)?, stream)
+    }
+
+    fn ssl(&self, session: Option<&[u8]>) -> Result<Ssl, ErrorStack> {
         self.sessions
             .lock()
             .expect("no panic under this lock")
             .clear();
-        let mut ssl = Ssl::new(&self.context).map_err(HandshakeError::SetupFailure)?;
+        let mut ssl = Ssl::new(&self.context)?;
         if let Some(name) = &self.server_name {
-            ssl.set_hostname(name)
-                .map_err(HandshakeError::SetupFailure)?;
+            ssl.set_hostname(name)?;
         }
         if let Some(der) = session {
-            offer(&mut ssl, der).map_err(HandshakeError::SetupFailure)?;
+            offer(&mut ssl, der)?;
         }
-        ssl.connect(stream)
+        Ok(ssl)
+    }
+
+    /// The sessions that the client has got from this connection so far.
+    pub fn sessions<S>(&self, stream: &SslStream<S>) -> Vec<Vec<u8>> {
+        if stream.ssl().version2() == Some(SslVersion::TLS1_3) {
+            return std::mem::take(&mut *self.sessions.lock().expect("no panic under this lock"));
+        }
+        // The callback does not report a ticket renewed in a resumption. Without an id the session
+        // cannot be offered.
+        let session = stream
+            .ssl()
+            .session()
+            .filter(|session| !session.id().is_empty());
+        session
+            .into_iter()
+            .flat_map(|session| session.to_der())
+            .collect()
     }
 
     /// Reads until the server closes, closes too, and returns what there was to see.
@@ -194,20 +225,7 @@ impl Client {
         stream.read_to_end(&mut reply)?;
         // The server may be gone already; the session is none the worse for it.
         let _ = stream.shutdown();
-        let mut sessions =
-            std::mem::take(&mut *self.sessions.lock().expect("no panic under this lock"));
-        if stream.ssl().version2() != Some(SslVersion::TLS1_3) {
-            // The callback does not report a ticket renewed in a resumption. Without an id the
-            // session cannot be offered.
-            let session = stream
-                .ssl()
-                .session()
-                .filter(|session| !session.id().is_empty());
-            sessions = session
-                .into_iter()
-                .flat_map(|session| session.to_der())
-                .collect();
-        }
+        let sessions = self.sessions(&stream);
         Ok(Seen {
             version: stream.ssl().version_str(),
             resumed: stream.ssl().session_reused(),

@@ -5,6 +5,7 @@
 //! pointers that are live for the duration of the call, of the types declared in its headers. And it
 //! calls on the thread that drives the connection, so nothing else touches that `SSL` meanwhile.
 
+use std::cell::Cell;
 use std::ffi::{c_int, c_uchar, c_void};
 use std::panic::AssertUnwindSafe;
 use std::ptr;
@@ -18,7 +19,10 @@ use openssl::ssl::{SslRef, SslSessionRef};
 use openssl_sys as sys;
 
 use super::declare::*;
-use super::{AES_256_CBC, CONNECTION, applied, connection, info_callback_but_ours, random};
+use super::{
+    AES_256_CBC, CONNECTION, applied, connection, id_context, info_callback_but_ours, isolate,
+    random,
+};
 use crate::binding;
 use crate::connection::Connection;
 use crate::guard::catch;
@@ -36,10 +40,12 @@ fn start(ssl: &mut SslRef) -> Option<()> {
     let owner = Arc::clone(applied(ssl.ssl_context())?);
     // A connection that has sent a Finished message already is being renegotiated; its outcome
     // stands. An SSL reused after `SSL_clear` has not.
-    if !ssl.is_server() || (connection(ssl).is_some() && ssl.finished(&mut []) > 0) {
+    if !ssl.is_server() || ssl.finished(&mut []) > 0 {
         return None;
     }
-    owner.notice_override(ssl);
+    if owner.is_usurped(ssl) {
+        isolate(ssl).ok()?;
+    }
     // A context that verifies clients hashes its CA set before the first of them: verification may
     // load more certificates into the store.
     binding::demand(ssl);
@@ -57,13 +63,35 @@ fn done(ssl: &mut SslRef) -> Option<()> {
     let version = ssl.version2()?;
     let reused = ssl.session_reused();
     connection_mut(ssl)?.complete(version, reused);
+    notice_id_context(ssl);
+    Some(())
+}
+
+/// Only a session tells what session id context it was made in; a switched context has its own.
+fn notice_id_context(ssl: &SslRef) -> Option<()> {
+    let owner = connection(ssl)?.owner();
+    let current = applied(ssl.ssl_context())?;
+    if ptr::eq(owner, &**current) && !owner.is_usurped(ssl) {
+        owner.notice_id_context(id_context(ssl.session()?));
+    }
+    Some(())
+}
+
+/// An alert was sent or received: `value` is its level and description.
+fn alert(ssl: &mut SslRef, event: c_int, value: c_int) -> Option<()> {
+    let connection = connection_mut(ssl)?;
+    match (value >> 8, value & 0xff) {
+        (ALERT_LEVEL_FATAL, _) => connection.fatal_alert(),
+        (_, ALERT_CLOSE_NOTIFY) if event == SSL_CB_WRITE_ALERT => connection.close(),
+        _ => {}
+    }
     Some(())
 }
 
 /// The handshake takes a step: among others one after the server name callback has run, and one
 /// after the client's certificate has been read.
 fn step(ssl: &mut SslRef) {
-    if binding::is_refused(ssl) {
+    if binding::is_refused(ssl) || binding::is_too_large(ssl) {
         // Before TLS 1.3 tickets are due; an error leaves the client some that will be declined.
         let _ = ssl.set_num_tickets(0);
     }
@@ -83,7 +111,7 @@ fn step(ssl: &mut SslRef) {
 /// Runs the body of a callback: a panic in it gives `otherwise`, and errors that it leaves in
 /// OpenSSL's queue are taken out again. (Marked and popped, not cleared: what was there before is
 /// the caller's.)
-fn shielded<T>(otherwise: T, body: impl FnOnce() -> T) -> T {
+pub(crate) fn shielded<T>(otherwise: T, body: impl FnOnce() -> T) -> T {
     // SAFETY: marks the top of this thread's queue.
     unsafe { ERR_set_mark() };
     let result = catch(AssertUnwindSafe(body)).unwrap_or(otherwise);
@@ -92,8 +120,17 @@ fn shielded<T>(otherwise: T, body: impl FnOnce() -> T) -> T {
     result
 }
 
+thread_local! {
+    /// Whether the info callback of somebody else is being called.
+    static CHAINING: Cell<bool> = const { Cell::new(false) };
+}
+
 /// `SSL_CTX_set_info_callback`: sees where a handshake starts and where it is done.
 pub(super) unsafe extern "C" fn info(ssl: *const sys::SSL, event: c_int, value: c_int) {
+    if CHAINING.get() {
+        // Somebody who took the context's callback from us calls it, as we call theirs.
+        return;
+    }
     let before = shielded(None, || {
         // SAFETY: live and ours alone for the call, as the module says. OpenSSL's `const` is only
         // in the signature: it changes the SSL itself around this call.
@@ -102,14 +139,19 @@ pub(super) unsafe extern "C" fn info(ssl: *const sys::SSL, event: c_int, value: 
             SSL_CB_HANDSHAKE_START => start(ssl).unwrap_or_default(),
             SSL_CB_HANDSHAKE_DONE => done(ssl).unwrap_or_default(),
             SSL_CB_ACCEPT_LOOP => step(ssl),
+            SSL_CB_READ_ALERT | SSL_CB_WRITE_ALERT => {
+                alert(ssl, event, value).unwrap_or_default();
+            }
             _ => {}
         }
         // OpenSSL would call the one of the context that the connection has now.
         info_callback_but_ours(ssl.ssl_context())
     });
     if let Some(before) = before {
+        CHAINING.set(true);
         // SAFETY: what was set as an info callback may be called as one.
-        unsafe { before(ssl, event, value) }
+        unsafe { before(ssl, event, value) };
+        CHAINING.set(false);
     }
 }
 
@@ -123,7 +165,11 @@ pub(super) unsafe extern "C" fn new_session(
         let ssl = unsafe { SslRef::from_ptr_mut(ssl) };
         // SAFETY: live for the call.
         let session = unsafe { SslSessionRef::from_ptr(session) };
-        stateful::new_session(ssl, session);
+        if let Some(key) = stateful::new_session(ssl, session)
+            && let Some(connection) = connection_mut(ssl)
+        {
+            connection.made(key);
+        }
     });
     // We kept no reference to the session.
     0
@@ -225,6 +271,19 @@ pub(super) unsafe extern "C" fn generate_ticket(ssl: *mut sys::SSL, _arg: *mut c
     });
     // 0 is fatal. A session that was not stamped is not resumed.
     1
+}
+
+/// `SSL_CTX_set_allow_early_data_cb`: everything else is right for early data. It could be replayed,
+/// so it is declined, and the connection goes on without.
+pub(super) unsafe extern "C" fn allow_early_data(ssl: *mut sys::SSL, _arg: *mut c_void) -> c_int {
+    shielded((), || {
+        // SAFETY: live and ours alone for the call.
+        let ssl = unsafe { SslRef::from_ptr_mut(ssl) };
+        if let Some(connection) = connection(ssl) {
+            connection.policy().counters().early_data_declined.add_one();
+        }
+    });
+    0
 }
 
 /// The second half of `SSL_CTX_set_session_ticket_cb`: OpenSSL has opened a ticket, or could not.

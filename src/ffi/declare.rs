@@ -20,6 +20,7 @@ pub(super) type TicketKeyCallback = unsafe extern "C" fn(
     c_int,
 ) -> c_int;
 pub(super) type GenerateTicketCallback = unsafe extern "C" fn(*mut sys::SSL, *mut c_void) -> c_int;
+pub(super) type AllowEarlyDataCallback = unsafe extern "C" fn(*mut sys::SSL, *mut c_void) -> c_int;
 pub(super) type DecryptTicketCallback = unsafe extern "C" fn(
     *mut sys::SSL,
     *mut sys::SSL_SESSION,
@@ -33,6 +34,10 @@ pub(super) type DecryptTicketCallback = unsafe extern "C" fn(
 pub(super) const SSL_CB_HANDSHAKE_START: c_int = 0x10;
 pub(super) const SSL_CB_HANDSHAKE_DONE: c_int = 0x20;
 pub(super) const SSL_CTRL_GET_SESS_CACHE_MODE: c_int = 45;
+pub(super) const SSL_CB_READ_ALERT: c_int = 0x4004;
+pub(super) const SSL_CB_WRITE_ALERT: c_int = 0x4008;
+pub(super) const ALERT_LEVEL_FATAL: c_int = 2;
+pub(super) const ALERT_CLOSE_NOTIFY: c_int = 0;
 pub(super) const SSL_CB_ACCEPT_LOOP: c_int = 0x2001;
 pub(super) const SSL_CTRL_GET_VERIFY_CERT_STORE: c_int = 137;
 pub(super) const TLSEXT_TYPE_SERVER_NAME: c_uint = 0;
@@ -78,6 +83,16 @@ unsafe extern "C" {
     ) -> c_long;
     pub(super) fn SSL_SESSION_get0_peer(session: *mut sys::SSL_SESSION) -> *mut sys::X509;
     pub(super) fn SSL_get_client_CA_list(ssl: *const sys::SSL) -> *mut sys::stack_st_X509_NAME;
+    pub(super) fn SSL_set_session_id_context(
+        ssl: *mut sys::SSL,
+        context: *const c_uchar,
+        len: c_uint,
+    ) -> c_int;
+    pub(super) fn SSL_CTX_set_allow_early_data_cb(
+        ctx: *mut sys::SSL_CTX,
+        callback: Option<AllowEarlyDataCallback>,
+        arg: *mut c_void,
+    );
     pub(super) fn SSL_get_options(ssl: *const sys::SSL) -> u64;
     pub(super) fn SSL_SESSION_get0_id_context(
         session: *const sys::SSL_SESSION,

@@ -27,6 +27,8 @@ pub(super) struct Ring {
     /// Keys that were active in this ring, newest first, and when their last ticket ends.
     retired: Vec<(Arc<TicketKey>, SystemTime)>,
     load_again: SystemTime,
+    /// When the source was asked last.
+    asked: SystemTime,
     /// Whether the source makes a new key whenever it is asked.
     rotates: bool,
 }
@@ -48,7 +50,10 @@ impl Ring {
                 retired.push((Arc::clone(&previous.active), now + lifetime));
             }
             if set.retire_previous {
-                retired.extend(previous.retired_at(now));
+                // Not longer than from now on: the clock may have been ahead when it was set.
+                let ends = |until: SystemTime| until.min(now + lifetime);
+                let kept = previous.retired_at(now);
+                retired.extend(kept.map(|(key, until)| (key, ends(until))));
                 retired.truncate(TicketKeys::MAX_RETIRED);
             }
         }
@@ -58,18 +63,20 @@ impl Ring {
             opens: set.opens,
             retired,
             load_again: set.load_again,
+            asked: now,
             rotates: set.retire_previous,
         }
     }
 
-    /// The same keys; the source is asked again at `load_again`.
-    pub(super) fn postponed(&self, load_again: SystemTime) -> Self {
+    /// The same keys: the source, asked at `asked`, is asked again at `load_again`.
+    pub(super) fn postponed(&self, asked: SystemTime, load_again: SystemTime) -> Self {
         Self {
             active: Arc::clone(&self.active),
             active_since: self.active_since,
             opens: self.opens.clone(),
             retired: self.retired.clone(),
             load_again,
+            asked,
             rotates: self.rotates,
         }
     }
@@ -78,7 +85,7 @@ impl Ring {
     pub(super) fn without_expired(&self, now: SystemTime) -> Self {
         Self {
             retired: self.retired_at(now).collect(),
-            ..self.postponed(self.load_again)
+            ..self.postponed(self.asked, self.load_again)
         }
     }
 
@@ -114,7 +121,7 @@ impl Ring {
 
     /// Whether the source is to be asked at `now`.
     pub(super) fn wants_keys(&self, now: SystemTime) -> bool {
-        self.load_again <= now || now + CLOCK_JUMP < self.active_since
+        self.load_again <= now || now + CLOCK_JUMP < self.asked
     }
 
     #[cfg(test)]

@@ -1,6 +1,8 @@
 use std::sync::atomic::AtomicBool;
 use std::time::UNIX_EPOCH;
 
+use parking_lot::Mutex;
+
 use super::*;
 
 const LIFETIME: Duration = Duration::from_secs(3_600);
@@ -104,16 +106,120 @@ fn the_retired_keys_are_bounded() {
     );
 }
 
+const YEAR: Duration = Duration::from_secs(365 * 24 * 3_600);
+
 #[test]
 fn a_clock_that_jumps_back_does_not_stop_rotation() {
     let keys = prepared();
-    let year = Duration::from_secs(365 * 24 * 3_600);
-    let early = active(&keys, at(0) + year);
+    let early = active(&keys, at(0) + YEAR);
     // Back to the present: the next key would otherwise be due in a year.
     let now = active(&keys, at(1));
     assert_ne!(early, now);
     // A second's difference between the clocks of two threads is no jump.
     assert_eq!(active(&keys, at(0)), now);
+    // Keys retired in that future go when their tickets can have no life left in the present.
+    assert!(standing(&keys, &early, at(0) + LIFETIME).is_some());
+    assert_eq!(standing(&keys, &early, at(2) + LIFETIME), None);
+}
+
+/// Counts how often it is asked; gives one key for ever, or fails.
+struct Constant {
+    asked: Arc<AtomicU64>,
+    fails: Arc<AtomicBool>,
+}
+
+impl KeySource for Constant {
+    fn load(&self, now: SystemTime) -> Result<KeySet, KeyError> {
+        self.asked.fetch_add(1, Relaxed);
+        if self.fails.load(Relaxed) {
+            return Err(KeyError::new("not now"));
+        }
+        let key = TicketKey::new([1; 16], &[2; 32], &[3; 32]);
+        Ok(KeySet::new(key, Vec::new(), now + PERIOD))
+    }
+}
+
+#[test]
+fn a_clock_that_jumps_back_asks_a_source_with_one_key_again_and_only_once() {
+    for fails in [false, true] {
+        let (asked, failing) = (
+            Arc::new(AtomicU64::new(0)),
+            Arc::new(AtomicBool::new(false)),
+        );
+        let source = Constant {
+            asked: Arc::clone(&asked),
+            fails: Arc::clone(&failing),
+        };
+        let keys = TicketKeys::from_source(source);
+        keys.prepare(LIFETIME, at(0) + YEAR).unwrap();
+        assert_eq!(asked.load(Relaxed), 1);
+        failing.store(fails, Relaxed);
+        for _ in 0..10 {
+            active(&keys, at(0));
+        }
+        assert_eq!(asked.load(Relaxed), 2, "failing: {fails}");
+        active(&keys, at(600));
+        assert_eq!(asked.load(Relaxed), 3, "failing: {fails}");
+    }
+}
+
+/// A source that uses its own keys while it is asked for them.
+struct Selfish(Arc<Mutex<Option<TicketKeys>>>);
+
+impl KeySource for Selfish {
+    fn load(&self, now: SystemTime) -> Result<KeySet, KeyError> {
+        if let Some(own) = &*self.0.lock() {
+            assert!(
+                own.rotate_at(now)
+                    .unwrap_err()
+                    .to_string()
+                    .contains("its own keys")
+            );
+            own.prepare(LIFETIME, now).unwrap();
+            own.sealing(now).unwrap();
+        }
+        RandomKeys::new(PERIOD).load(now)
+    }
+}
+
+#[test]
+fn a_source_that_asks_for_its_own_keys_does_not_wait_for_itself() {
+    let own = Arc::new(Mutex::new(None));
+    let keys = TicketKeys::from_source(Selfish(Arc::clone(&own)));
+    keys.prepare(LIFETIME, at(0)).unwrap();
+    *own.lock() = Some(keys.clone());
+    let first = active(&keys, at(0));
+    assert_ne!(active(&keys, at(600)), first);
+    own.lock().take();
+}
+
+/// A source that does not answer before it is told to.
+struct Slow(Mutex<std::sync::mpsc::Receiver<()>>);
+
+impl KeySource for Slow {
+    fn load(&self, now: SystemTime) -> Result<KeySet, KeyError> {
+        self.0.lock().recv().unwrap();
+        RandomKeys::new(PERIOD).load(now)
+    }
+}
+
+#[test]
+fn a_slow_source_keeps_one_handshake_waiting_and_no_other() {
+    let (go, wait) = std::sync::mpsc::channel();
+    let keys = TicketKeys::from_source(Slow(Mutex::new(wait)));
+    go.send(()).unwrap();
+    keys.prepare(LIFETIME, at(0)).unwrap();
+    let first = active(&keys, at(0));
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| active(&keys, at(600)));
+        while keys.shared.turning.try_lock().is_some() {
+            std::thread::yield_now();
+        }
+        assert_eq!(active(&keys, at(600)), first);
+        keys.prepare(LIFETIME, at(600)).unwrap();
+        go.send(()).unwrap();
+        assert_ne!(waiting.join().unwrap(), first);
+    });
 }
 
 /// A source that gives random keys, or fails, or panics, as told.

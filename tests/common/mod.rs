@@ -18,10 +18,13 @@ use std::sync::OnceLock;
 use std::thread;
 use std::time::Duration;
 
+use openssl::asn1::{Asn1Object, Asn1OctetString};
+use openssl::hash::MessageDigest;
 use openssl::ssl::{
     HandshakeError, Ssl, SslAcceptor, SslAcceptorBuilder, SslContext, SslMethod, SslStream,
     SslVerifyMode,
 };
+use openssl::x509::{X509, X509Extension};
 use openssl_resumption::{
     Handshake, MemoryStore, Outcome, Reason, Resumption, Source, SslContextBuilderExt, SslRefExt,
     Stats, TicketKeys,
@@ -197,6 +200,27 @@ pub fn handshakes(stats: &Stats) -> (u64, u64) {
 pub fn demand_certificates(builder: &mut SslAcceptorBuilder, ca: &Identity) {
     builder.cert_store_mut().add_cert(ca.cert.clone()).unwrap();
     builder.set_verify(SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT);
+}
+
+/// A certificate with a comment of this many bytes in it.
+pub fn mint_with_padding(name: &str, issuer: &Identity, bytes: usize) -> Identity {
+    let mut identity = mint(name, Some(issuer)).unwrap();
+    let mut cert = X509::builder().unwrap();
+    cert.set_version(2).unwrap();
+    cert.set_serial_number(identity.cert.serial_number())
+        .unwrap();
+    cert.set_not_before(identity.cert.not_before()).unwrap();
+    cert.set_not_after(identity.cert.not_after()).unwrap();
+    cert.set_subject_name(identity.cert.subject_name()).unwrap();
+    cert.set_issuer_name(identity.cert.issuer_name()).unwrap();
+    cert.set_pubkey(&identity.key).unwrap();
+    let comment = Asn1Object::from_str("2.16.840.1.113730.1.13").unwrap();
+    let content = Asn1OctetString::new_from_bytes(&vec![b'x'; bytes]).unwrap();
+    let comment = X509Extension::new_from_der(&comment, false, &content).unwrap();
+    cert.append_extension(comment).unwrap();
+    cert.sign(&issuer.key, MessageDigest::sha256()).unwrap();
+    identity.cert = cert.build();
+    identity
 }
 
 /// A client with a certificate.
