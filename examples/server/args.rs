@@ -189,7 +189,9 @@ fn switch(value: &OsStr) -> Result<Switch, String> {
     match value.to_str() {
         Some("servername") => Ok(Switch::ServerName),
         Some("hello") => Ok(Switch::Hello),
-        _ => Err(format!("--switch must be hello or servername, not {value:?}")),
+        _ => Err(format!(
+            "--switch must be hello or servername, not {value:?}"
+        )),
     }
 }
 

@@ -6,10 +6,10 @@
 //! curl -k https://127.0.0.1:8443/ https://127.0.0.1:8443/
 //! ```
 //!
-//! What makes it resume sessions is in this file, `policy`, and in `tls.rs`, `finish`. `--vhost` adds
-//! virtual hosts, with or without a demand for client certificates (`vhosts.rs`): all contexts have
-//! the same policy, and no session of one host is good for another. `--forget-on SIGHUP` ends all
-//! sessions when the signal comes.
+//! What makes it resume sessions is in this file, `policy`, and in `tls.rs`, `finish`. `--vhost`
+//! adds virtual hosts, with or without a demand for client certificates (`vhosts.rs`): all contexts
+//! have the same policy, and no session of one host is good for another. `--forget-on SIGHUP` ends
+//! all sessions whenever the signal comes.
 //!
 //! The rest is a server that no client can keep from serving the others: one thread waits for
 //! sockets (`waiting.rs`), a few others move connections on until they would block

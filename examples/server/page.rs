@@ -24,19 +24,25 @@ impl Page {
     /// The page for one connection, whose handshake is complete.
     pub(crate) fn json(&self, ssl: &SslRef) -> String {
         let outcome = ssl.resumption();
+        let reason = outcome.and_then(|outcome| outcome.reason());
+        let source = outcome.and_then(|outcome| outcome.source());
         let page = json!({
             "mode": self.mode.name(),
             "version": ssl.version_str(),
             "resumed": outcome.is_some_and(|outcome| outcome.is_resumed()),
-            "outcome": outcome.map(|outcome| outcome.to_string()),
-            "reason": outcome.and_then(|outcome| outcome.reason()).map(|reason| reason.to_string()),
-            "source": outcome.and_then(|outcome| outcome.source()).map(|source| source.to_string()),
+            "outcome": text(outcome),
+            "reason": text(reason),
+            "source": text(source),
             "authenticated": ssl.peer_certificate().is_some(),
             "server_name": vhosts::server_name(ssl),
             "stats": stats(&self.policy.stats()),
         });
         format!("{page}\n")
     }
+}
+
+fn text(value: Option<impl Display>) -> Option<String> {
+    value.map(|value| value.to_string())
 }
 
 fn stats(stats: &Stats) -> Value {

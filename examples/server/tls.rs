@@ -27,10 +27,7 @@ pub(crate) fn acceptor(args: &Args, policy: &Resumption) -> Result<SslAcceptor, 
 }
 
 /// An acceptor as anybody would build it, but for its certificate.
-pub(crate) fn builder(
-    args: &Args,
-    client_ca: Option<&Path>,
-) -> Result<SslAcceptorBuilder, String> {
+pub(crate) fn builder(args: &Args, client_ca: Option<&Path>) -> Result<SslAcceptorBuilder, String> {
     let setup = |error: ErrorStack| format!("OpenSSL refused a setting: {error}");
 
     let mut builder =
@@ -65,7 +62,7 @@ pub(crate) fn finish(
 
 /// An error and what caused it.
 fn with_sources(error: &dyn Error) -> String {
-    std::iter::successors(Some(error), |error| error.source())
+    std::iter::successors(Some(error), |&error| error.source())
         .map(ToString::to_string)
         .collect::<Vec<_>>()
         .join(": ")

@@ -1,4 +1,5 @@
-//! The thread that waits: for clients to come, for their sockets to be ready, for deadlines to pass.
+//! The thread that waits: for clients to come, for their sockets to be ready, for deadlines to
+//! pass, for signals.
 
 use std::collections::BTreeMap;
 use std::io;

@@ -36,7 +36,7 @@ pub(crate) struct Watched<T: AsFd + AsRawFd> {
 impl<T: AsFd + AsRawFd> Watched<T> {
     #[expect(
         unsafe_code,
-        reason = "`Poller::add` leaves it to the caller that a socket is deleted before it is closed"
+        reason = "`Poller::add` leaves it to the caller to delete a socket before it is closed"
     )]
     pub(crate) fn new(poller: &Arc<Poller>, socket: T, key: usize, wait: Wait) -> io::Result<Self> {
         // SAFETY: the socket is owned by the value returned, whose `drop` deletes it from the same
