@@ -11,16 +11,15 @@ use crate::connection::Connection;
 use crate::ffi;
 use crate::outcome::Reason;
 use crate::resumption::Resumption;
-use crate::stamp::{self, Binding, Claims, Demand, Here, Stamp};
+use crate::stamp::{self, Binding, Claims, Demand, Here, Stamp, unix_seconds};
 
-/// What a session must be to be resumed now: the client's offer is being looked up, and neither the
-/// server name nor what its callback demands is known but from the ClientHello itself.
+/// What a session must be to be resumed now: the client's offer is being looked up, and the server
+/// name is not known but from the ClientHello itself.
 pub(crate) fn here(ssl: &SslRef, policy: &Resumption, now: SystemTime) -> Option<Here> {
     let name = ffi::server_name_extension(ssl).map(host_name);
     Some(Here {
         version: ssl.version2()?,
         binding: policy.binding(name),
-        demand: demand(ssl),
         lifetime: policy.lifetime_value().as_secs(),
         cutoff: policy.cutoff(),
         certificates: policy.resumes_certificates(),
@@ -38,67 +37,93 @@ fn host_name(extension: &[u8]) -> &[u8] {
 }
 
 /// What the connection demands of its client at this moment.
-pub(crate) fn demand(ssl: &SslRef) -> Demand {
+fn demand(ssl: &SslRef, connection: &Connection) -> Demand {
     let verify = ffi::verify_mode(ssl);
-    let authority =
-        verify
-            .contains(SslVerifyMode::PEER)
-            .then(|| match ffi::applied(ssl.ssl_context()) {
-                Some(applied) => applied.authority(ssl, ffi::ca_set(ssl)),
-                None => ffi::authority(ssl),
-            });
-    Demand { verify, authority }
+    let peer = verify.contains(SslVerifyMode::PEER);
+    Demand {
+        verify,
+        authority: peer.then(|| authority(ssl, connection)),
+    }
 }
 
-/// Whether the policy resumes this session here.
-pub(crate) fn admit(
-    policy: &Resumption,
-    session: &SslSessionRef,
-    here: &Here,
-) -> Result<Stamp, Reason> {
-    let stamp = stamp::check(&Claims::of(session), here)?;
-    let forgotten = policy.forgotten();
-    if !forgotten.is_listing() {
-        return Ok(stamp);
-    }
-    let certificate = match ffi::peer_certificate(session) {
-        // What cannot be hashed cannot be told from what is forgotten.
-        Some(certificate) => match certificate.digest(MessageDigest::sha256()) {
-            Ok(digest) => (*digest).try_into().ok(),
-            Err(_) => return Err(Reason::Forgotten),
-        },
-        None => None,
+/// The hash of the CA set that the connection's client is verified against. It takes milliseconds if
+/// there are many, so it is made once for a context, or for a connection with a set of its own.
+fn authority(ssl: &SslRef, connection: &Connection) -> Binding {
+    let make = || {
+        let (certificates, names) = ffi::certificate_authorities(ssl);
+        // Without certificates to compare, whoever decides is out of sight: a directory that OpenSSL
+        // looks into when it verifies, or a callback. Such a set equals no other, unless the policy
+        // names it by its generation.
+        if certificates.is_empty() && !connection.policy().has_generation() {
+            let mut unique = [0; 16];
+            // Without randomness no handshake gets this far.
+            let _ = ffi::random(&mut unique);
+            return unique;
+        }
+        stamp::authority(certificates, names)
     };
-    let forgets = |hash: &[u8; 32]| forgotten.is_forgotten(hash, stamp.time);
-    if forgets(&listed(stamp.binding)) || certificate.as_ref().is_some_and(forgets) {
-        return Err(Reason::Forgotten);
+    match ffi::applied(ssl.ssl_context()) {
+        Some(applied) if ffi::has_ca_set_of_context(ssl) => applied.authority(ssl, make),
+        _ => connection.authority(ssl, make),
     }
+}
+
+/// Hashes the CA set of a context that verifies clients before the first of them: verification may
+/// load more certificates into the store.
+pub(crate) fn prepare(ssl: &SslRef) {
+    if let Some(connection) = ffi::connection(ssl)
+        && ffi::applied(ssl.ssl_context()).is_some()
+    {
+        demand(ssl, connection);
+    }
+}
+
+/// Whether the connection's policy resumes this session here.
+pub(crate) fn admit(ssl: &SslRef, session: &SslSessionRef, here: &Here) -> Result<Stamp, Reason> {
+    let connection = ffi::connection(ssl).ok_or(Reason::NotFound)?;
+    let policy = connection.policy();
+    let stamp = stamp::check(&Claims::of(session), here)?;
+    if policy.forgotten().is_listing()
+        && let Some(certificate) = ffi::peer_certificate(session)
+    {
+        // What cannot be hashed cannot be told from what is forgotten.
+        let digest = certificate.digest(MessageDigest::sha256());
+        let digest = digest.ok().and_then(|digest| (*digest).try_into().ok());
+        if digest.is_none_or(|digest| policy.forgotten().is_forgotten(&digest, stamp.time)) {
+            return Err(Reason::Forgotten);
+        }
+    }
+    policy.missed().is_met_by(&stamp, unix_seconds(here.now))?;
+    demand(ssl, connection).is_met_by(&stamp)?;
     Ok(stamp)
 }
 
-/// A binding in the list of what is forgotten, among SHA-256 values.
-fn listed(binding: Binding) -> [u8; 32] {
-    let mut hash = [0; 32];
-    hash[..binding.len()].copy_from_slice(&binding);
-    hash
-}
-
-/// Whether a connection that resumes may go on: what is demanded now, after the server name callback,
-/// is met by the session.
+/// Whether a connection may go on with its handshake: if it resumes, what is demanded now, after the
+/// server name callback, is met by the session.
 ///
 /// If not it is too late to decline, and the connection must be failed. Its client would come back
-/// with the same session, so the sessions with this binding are forgotten: the next connection is a
-/// full handshake, and is asked for what this one lacks.
+/// with the same session, so what was demanded is remembered: the next lookup declines, and the
+/// handshake is full. What is demanded once the handshake is complete, in a renegotiation or by
+/// asking for a certificate then, is verified by OpenSSL and not our affair.
 pub(crate) fn may_go_on(ssl: &SslRef, now: SystemTime) -> bool {
     let Some(connection) = ffi::connection(ssl) else {
         return true;
     };
-    let Some(stamp) = connection.resuming().filter(|_| ssl.session_reused()) else {
+    if connection.outcome().is_some() || !ssl.session_reused() {
         return true;
+    }
+    let Some(stamp) = connection.resuming() else {
+        // Not by us: an external pre-shared key has no stamp. A session of ours that is resumed past
+        // us has not been checked.
+        let session = ssl.session().map(ffi::appdata);
+        return session.and_then(Stamp::from_bytes).is_none();
     };
-    let met = demand(ssl).is_met_by(stamp).is_ok();
+    let demand = demand(ssl, connection);
+    let met = demand.is_met_by(stamp).is_ok();
     if !met {
-        connection.policy().forget(listed(stamp.binding), now);
+        let policy = connection.policy();
+        let until = unix_seconds(now).saturating_add(policy.longest_lifetime());
+        policy.missed().remember(stamp.binding, demand, until);
     }
     met
 }
@@ -115,7 +140,7 @@ pub(crate) fn stamp_session(ssl: &SslRef, session: &SslSessionRef) {
     let stamp = inherited.unwrap_or_else(|| Stamp {
         time: connection.started(),
         binding: policy.binding(ssl.servername_raw(NameType::HOST_NAME)),
-        authority: demand(ssl).authority,
+        authority: demand(ssl, connection).authority,
         authenticated: certificate.is_some(),
     });
     let made = u64::try_from(session.time()).unwrap_or(0);

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use openssl::ssl::SslVersion;
+use openssl::ssl::{SslRef, SslVersion};
+use openssl::x509::store::X509Store;
+use parking_lot::Mutex;
 
 use crate::context::Applied;
-use crate::ffi;
+use crate::ffi::{self, CaSet};
 use crate::outcome::{Handshake, Outcome, Reason, Source};
 use crate::resumption::Resumption;
-use crate::stamp::{Stamp, unix_seconds};
+use crate::stamp::{Binding, Stamp, unix_seconds};
 use crate::stateful;
 use crate::stats::TicketFate;
 use crate::store::{Session, SessionKey};
@@ -37,6 +39,11 @@ pub(crate) struct Connection {
     own: Vec<SessionKey>,
     /// Whether we have sent a close_notify.
     closed: bool,
+    /// Whether the connection is being failed.
+    failed: bool,
+    /// The hash of a CA set that is not the context's. The reference to the store keeps its address
+    /// from being that of another one.
+    authority: Mutex<Option<(CaSet, Option<X509Store>, Binding)>>,
     /// When the handshake began, in seconds since the Unix epoch. A session dates from here, not
     /// from the end of the handshake: what is forgotten in between must not survive in it.
     started: u64,
@@ -53,6 +60,7 @@ enum Offered {
 
 impl Connection {
     pub(crate) fn new(owner: Arc<Applied>, now: SystemTime) -> Self {
+        owner.policy().note_started(unix_seconds(now));
         Self {
             owner,
             offered: Offered::Nothing,
@@ -62,12 +70,24 @@ impl Connection {
             given: None,
             own: Vec::new(),
             closed: false,
+            failed: false,
+            authority: Mutex::new(None),
             started: unix_seconds(now),
             outcome: None,
         }
     }
 
-    pub(crate) fn owner(&self) -> &Applied {
+    /// The hash of a CA set that is not the context's, made once for as long as it stays.
+    pub(crate) fn authority(&self, ssl: &SslRef, make: impl FnOnce() -> Binding) -> Binding {
+        let mut known = self.authority.lock();
+        let set = ffi::ca_set(ssl);
+        match &*known {
+            Some((of, _, authority)) if *of == set => *authority,
+            _ => known.insert((set, ffi::ca_store_of(ssl), make())).2,
+        }
+    }
+
+    pub(crate) fn owner(&self) -> &Arc<Applied> {
         &self.owner
     }
 
@@ -101,8 +121,13 @@ impl Connection {
 
     /// The connection is being failed, because a demand was raised that the session does not meet.
     pub(crate) fn fail_closed(&mut self) {
+        self.failed = true;
         self.decline(Reason::Unauthenticated);
         self.policy().counters().failed_closed.add_one();
+    }
+
+    pub(crate) fn is_failed(&self) -> bool {
+        self.failed
     }
 
     pub(crate) fn name_key(&mut self, fate: TicketFate) {
@@ -169,7 +194,9 @@ impl Connection {
     pub(crate) fn complete(&mut self, version: SslVersion, reused: bool) {
         self.own.extend(self.given.take().filter(|_| reused));
         self.answers = Vec::new();
-        if self.outcome.is_some() {
+        // With early data OpenSSL says so before the client's Finished, which a connection that is
+        // being failed does not read.
+        if self.outcome.is_some() || self.failed {
             return;
         }
         let handshake = match (reused, self.offered) {
@@ -189,7 +216,7 @@ impl Connection {
 /// The `SSL` is freed, or cleared for another connection.
 impl Drop for Connection {
     fn drop(&mut self) {
-        if self.outcome.is_some() && !self.closed && self.policy().is_strict() {
+        if !self.closed && self.policy().is_strict() {
             ffi::shielded((), || self.forget_own());
         }
     }

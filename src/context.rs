@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use openssl::ssl::{SslContextBuilder, SslOptions, SslRef, SslSessionCacheMode, SslVerifyMode};
 
 use crate::error::Error;
-use crate::ffi::{self, CaSet};
+use crate::ffi;
 use crate::outcome::Outcome;
 use crate::resumption::Resumption;
 use crate::stamp::Binding;
@@ -35,7 +35,7 @@ pub(crate) struct Applied {
     /// Whether the session id context has been compared.
     id_context_compared: AtomicBool,
     /// The hash of the context's CA set, made once: its certificates may be many.
-    authority: OnceLock<(CaSet, Binding)>,
+    authority: OnceLock<Binding>,
 }
 
 impl Applied {
@@ -67,14 +67,10 @@ impl Applied {
         }
     }
 
-    /// The hash of a connection's CA set, which is usually that of the context.
-    pub(crate) fn authority(&self, ssl: &SslRef, set: CaSet) -> Binding {
-        let (known, authority) = self.authority.get_or_init(|| (set, ffi::authority(ssl)));
-        if *known == set {
-            *authority
-        } else {
-            ffi::authority(ssl)
-        }
+    /// The hash of the context's own CA set, which this connection has.
+    pub(crate) fn authority(&self, ssl: &SslRef, make: impl FnOnce() -> Binding) -> Binding {
+        debug_assert!(ffi::has_ca_set_of_context(ssl));
+        *self.authority.get_or_init(make)
     }
 
     #[cfg(test)]

@@ -18,14 +18,13 @@ use openssl::ssl::{
     SslVerifyMode,
 };
 use openssl::stack::StackRef;
-use openssl::x509::store::X509StoreRef;
+use openssl::x509::store::X509Store;
 use openssl::x509::{X509Name, X509NameRef, X509Ref};
 use openssl_sys as sys;
 
 use crate::connection::Connection;
 use crate::context::{Applied, Settings};
 use crate::secret::Secret;
-use crate::stamp::{self, Binding};
 
 mod callbacks;
 mod declare;
@@ -240,25 +239,52 @@ pub(crate) struct CaSet {
     names: usize,
 }
 
-/// The hash of the CA set that this connection's client is verified against.
-pub(crate) fn authority(ssl: &SslRef) -> Binding {
+pub(crate) fn ca_set(ssl: &SslRef) -> CaSet {
+    CaSet {
+        store: ca_store(ssl) as usize,
+        names: ca_names(ssl) as usize,
+    }
+}
+
+/// Whether the connection's CA set is that of the context it has now, and not its own.
+pub(crate) fn has_ca_set_of_context(ssl: &SslRef) -> bool {
+    let context = ssl.ssl_context().as_ptr();
+    let mut store: *mut sys::X509_STORE = ptr::null_mut();
+    let out = ptr::from_mut(&mut store).cast();
+    // SAFETY: this control writes a pointer to `out`.
+    unsafe { sys::SSL_CTX_ctrl(context, SSL_CTRL_GET_VERIFY_CERT_STORE, 0, out) };
+    if store.is_null() {
+        // SAFETY: reads a field of a live context.
+        store = unsafe { sys::SSL_CTX_get_cert_store(context) };
+    }
+    // SAFETY: as above.
+    let names = unsafe { SSL_CTX_get_client_CA_list(context) };
+    ptr::eq(store, ca_store(ssl)) && ptr::eq(names, ca_names(ssl))
+}
+
+/// A reference to the store that the connection's client is verified with.
+pub(crate) fn ca_store_of(ssl: &SslRef) -> Option<X509Store> {
     let store = ca_store(ssl);
-    let certificates = if store.is_null() {
-        Vec::new()
-    } else {
-        // SAFETY: the store belongs to the connection or its context.
-        let store = unsafe { X509StoreRef::from_ptr(store) };
-        let digest = |certificate: &X509Ref| certificate.digest(MessageDigest::sha256());
-        let digests = store
-            .all_certificates()
-            .iter()
-            .flat_map(digest)
-            .collect::<Vec<_>>();
-        digests
-            .iter()
-            .filter_map(|digest| digest.as_ref().try_into().ok())
-            .collect()
+    if store.is_null() {
+        return None;
+    }
+    // SAFETY: the store belongs to the connection or its context.
+    unsafe { X509_STORE_up_ref(store) };
+    // SAFETY: takes over the reference just made.
+    Some(unsafe { X509Store::from_ptr(store) })
+}
+
+/// The certificates, by their SHA-256, and the client CA names of a connection's CA set.
+pub(crate) fn certificate_authorities(ssl: &SslRef) -> (Vec<[u8; 32]>, Vec<Vec<u8>>) {
+    let certificates = match ca_store_of(ssl) {
+        Some(store) => store.all_certificates(),
+        None => return Default::default(),
     };
+    let digest = |certificate: &X509Ref| certificate.digest(MessageDigest::sha256());
+    let digests: Vec<_> = certificates.iter().flat_map(digest).collect();
+    let digests = digests
+        .iter()
+        .filter_map(|digest| (**digest).try_into().ok());
     let names = ca_names(ssl);
     let names = if names.is_null() {
         Vec::new()
@@ -267,14 +293,7 @@ pub(crate) fn authority(ssl: &SslRef) -> Binding {
         let names = unsafe { StackRef::<X509Name>::from_ptr(names) };
         names.iter().flat_map(X509NameRef::to_der).collect()
     };
-    stamp::authority(certificates, names)
-}
-
-pub(crate) fn ca_set(ssl: &SslRef) -> CaSet {
-    CaSet {
-        store: ca_store(ssl) as usize,
-        names: ca_names(ssl) as usize,
-    }
+    (digests.collect(), names)
 }
 
 /// The store that OpenSSL would verify with: the connection's own, which it got from its context
@@ -350,4 +369,8 @@ pub(crate) fn server_name_extension(ssl: &SslRef) -> Option<&[u8]> {
 /// What a connection carries, if it is one of a context with a policy.
 pub(crate) fn connection(ssl: &SslRef) -> Option<&Connection> {
     ssl.ex_data(*CONNECTION.get()?)
+}
+
+pub(crate) fn connection_mut(ssl: &mut SslRef) -> Option<&mut Connection> {
+    ssl.ex_data_mut(*CONNECTION.get()?)
 }

@@ -8,6 +8,7 @@ mod ffi;
 mod forgotten;
 mod guard;
 mod keys;
+mod missed;
 mod outcome;
 mod resumption;
 mod secret;

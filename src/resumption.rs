@@ -13,6 +13,7 @@ use crate::context::Settings;
 use crate::forgotten::Forgotten;
 use crate::guard::{DropShield, catch};
 use crate::keys::TicketKeys;
+use crate::missed::Missed;
 use crate::stamp::{self, Binding, unix_seconds};
 use crate::stats::{Counters, Stats};
 use crate::store::SessionStore;
@@ -51,6 +52,10 @@ pub struct Resumption {
 struct Shared {
     counters: Counters,
     forgotten: Forgotten,
+    missed: Missed,
+    /// When the newest handshake began, in seconds since the Unix epoch. Not always in the past: the
+    /// clock may have been ahead.
+    newest: AtomicU64,
     /// The longest lifetime, in seconds, that the policy was applied with.
     lifetime: AtomicU64,
 }
@@ -250,7 +255,7 @@ impl Resumption {
     /// it ends. A session made later in the same second ends too; its client does one more full
     /// handshake.
     pub fn forget_all(&self) {
-        self.forget_before(SystemTime::now());
+        self.shared.forgotten.forget_before(self.newest());
     }
 
     /// Ends all sessions whose full handshake began in or before the second of `time`. An earlier
@@ -266,7 +271,10 @@ impl Resumption {
     /// first. The list holds 10,000 certificates, each for a lifetime; one more when it is full is
     /// [`forget_all`](Self::forget_all).
     pub fn forget_client(&self, sha256: [u8; 32]) {
-        self.forget(sha256, SystemTime::now());
+        let lifetime = self.longest_lifetime();
+        self.shared
+            .forgotten
+            .forget(sha256, self.newest(), lifetime);
     }
 
     /// A snapshot of what has been counted since the policy was made.
@@ -339,17 +347,32 @@ impl Resumption {
         &self.shared.forgotten
     }
 
-    /// Forgets the sessions made so far that `hash` names: a certificate, or a binding.
-    pub(crate) fn forget(&self, hash: [u8; 32], now: SystemTime) {
-        // Contexts may have been given a clone with a longer lifetime.
-        let lifetime = self
-            .shared
-            .lifetime
-            .load(Relaxed)
-            .max(self.lifetime.as_secs());
-        self.shared
-            .forgotten
-            .forget(hash, unix_seconds(now), lifetime);
+    pub(crate) fn missed(&self) -> &Missed {
+        &self.shared.missed
+    }
+
+    /// In seconds. Contexts may have been given a clone with a longer lifetime.
+    pub(crate) fn longest_lifetime(&self) -> u64 {
+        let applied = self.shared.lifetime.load(Relaxed);
+        applied.max(self.lifetime.as_secs())
+    }
+
+    /// The second that no session made so far is younger than.
+    fn newest(&self) -> u64 {
+        let now = unix_seconds(SystemTime::now());
+        now.max(self.shared.newest.load(Relaxed))
+    }
+
+    /// A handshake begins.
+    pub(crate) fn note_started(&self, second: u64) {
+        // Most begin in the second of the one before, and need not write.
+        if self.shared.newest.load(Relaxed) < second {
+            self.shared.newest.fetch_max(second, Relaxed);
+        }
+    }
+
+    pub(crate) fn has_generation(&self) -> bool {
+        !self.generation.is_empty()
     }
 
     /// A context begins to make sessions of this lifetime.

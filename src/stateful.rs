@@ -67,15 +67,13 @@ pub(crate) fn remove(policy: &Resumption, key: &SessionKey) {
 
 /// The client offered a session id, or in TLS 1.3 a stateful ticket: returns its session, if it is
 /// to be resumed here.
-pub(crate) fn get_session(
-    connection: &mut Connection,
-    id: &[u8],
-    here: &Here,
-) -> Option<SslSession> {
-    let found = find(connection, id, here).and_then(|session| {
-        let stamp = binding::admit(connection.policy(), &session, here)?;
+pub(crate) fn get_session(ssl: &mut SslRef, id: &[u8], now: SystemTime) -> Option<SslSession> {
+    let here = binding::here(ssl, ffi::connection(ssl)?.policy(), now)?;
+    let found = find(ffi::connection_mut(ssl)?, id, &here).and_then(|session| {
+        let stamp = binding::admit(ssl, &session, &here)?;
         Ok((session, stamp))
     });
+    let connection = ffi::connection_mut(ssl)?;
     match found {
         Ok((session, stamp)) => {
             connection.supply(Source::Store, stamp);

@@ -10,7 +10,6 @@ use crate::connection::Connection;
 use crate::ffi;
 use crate::keys::{Standing, TicketKey};
 use crate::outcome::{Reason, Source};
-use crate::stamp::Here;
 use crate::stats::TicketFate;
 
 /// What OpenSSL could make of a ticket, before it asks us whether to use it.
@@ -60,37 +59,38 @@ pub(crate) fn open(
 }
 
 /// The ticket has been opened or not: decides what to do with it.
-pub(crate) fn decide(connection: &mut Connection, ticket: &Ticket<'_>, here: &Here) -> Verdict {
+pub(crate) fn decide(ssl: &mut SslRef, ticket: &Ticket<'_>, now: SystemTime) -> Option<Verdict> {
+    let connection = ffi::connection_mut(ssl)?;
     // Nothing, if the ticket was too short to name a key.
     let named = connection.take_named();
     let session = match ticket {
-        Ticket::Empty => return Verdict::Decline,
+        Ticket::Empty => return Some(Verdict::Decline),
         Ticket::Unreadable if named == Some(TicketFate::UnknownKey) => {
             connection.set_ticket(TicketFate::UnknownKey);
             connection.decline(Reason::UnknownKey);
-            return Verdict::Decline;
+            return Some(Verdict::Decline);
         }
         Ticket::Unreadable => {
             connection.set_ticket(TicketFate::Malformed);
             connection.decline(Reason::Malformed);
-            return Verdict::Decline;
+            return Some(Verdict::Decline);
         }
         Ticket::Opened(session) => session,
     };
     let retired = named == Some(TicketFate::Opened { retired: true });
     connection.set_ticket(TicketFate::Opened { retired });
-    match binding::admit(connection.policy(), session, here) {
+    let here = binding::here(ssl, ffi::connection(ssl)?.policy(), now)?;
+    let admitted = binding::admit(ssl, session, &here);
+    let connection = ffi::connection_mut(ssl)?;
+    match admitted {
         Ok(stamp) => connection.supply(Source::Ticket, stamp),
         Err(reason) => {
             connection.decline(reason);
-            return Verdict::Decline;
+            return Some(Verdict::Decline);
         }
     }
     // TLS 1.3 clients use a ticket once (RFC 8446, appendix C.4), so each resumption brings the
     // next. In TLS 1.2 a ticket serves until its key is no longer the one that seals.
-    if here.version == SslVersion::TLS1_3 || retired {
-        Verdict::Renew
-    } else {
-        Verdict::Use
-    }
+    let renew = here.version == SslVersion::TLS1_3 || retired;
+    Some(if renew { Verdict::Renew } else { Verdict::Use })
 }

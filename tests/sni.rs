@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::sync::OnceLock;
+
 use common::*;
 use openssl::ssl::{ClientHelloResponse, NameType, SslContext, SslVerifyMode};
 use openssl_resumption::{Handshake, MemoryStore, Resumption, SslContextBuilderExt, TicketKeys};
@@ -21,6 +23,12 @@ enum Vhost {
     OtherScope,
 }
 
+/// What clients would be verified against, if any had a certificate.
+fn ca() -> &'static Identity {
+    static CA: OnceLock<Identity> = OnceLock::new();
+    CA.get_or_init(|| mint("clients", None).unwrap())
+}
+
 fn vhost(
     vhost: Vhost,
     verify: SslVerifyMode,
@@ -34,6 +42,7 @@ fn vhost(
         Vhost::OtherScope => Some(policy.clone().scope("elsewhere")),
     };
     let mut builder = acceptor();
+    demand_certificates(&mut builder, ca());
     builder.set_verify(verify);
     if let Some(policy) = &policy {
         builder.set_resumption(policy).unwrap();
@@ -43,6 +52,7 @@ fn vhost(
 
 fn front(policy: &Resumption, verify: SslVerifyMode, switch: Switch, to: SslContext) -> SslContext {
     let mut builder = acceptor();
+    demand_certificates(&mut builder, ca());
     builder.set_verify(verify);
     match switch {
         Switch::ServerName => builder.set_servername_callback(move |ssl, _| {

@@ -9,12 +9,13 @@ mod common;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use common::*;
 use openssl::ssl::{ClientHelloResponse, NameType, SslContext, SslRef, SslVerifyMode};
 use openssl::x509::store::X509StoreBuilder;
-use openssl_resumption::{ClientCertificates, Handshake::Full, Resumption, SslContextBuilderExt};
+use openssl_resumption::{
+    ClientCertificates, Handshake::Full, Resumption, SslContextBuilderExt, SslRefExt,
+};
 
 /// How a server comes to demand a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,6 +160,10 @@ fn attack(style: Style, change: Change, mode: &str, policy: &Resumption, kind: K
     let mut servers = Servers::new(style, change, policy, &ca);
     let before = policy.stats();
 
+    // Somebody else's session, of a third name: nobody's attack is to touch it.
+    let bystander = Client::new(kind).unwrap().server_name("c.example");
+    let bystanders = meet(servers.a(), &bystander, None);
+
     // The session, and the control that it is good for something.
     let stranger = named(Client::new(kind).unwrap(), a_name);
     let session = meet(servers.a(), &stranger, None);
@@ -201,15 +206,14 @@ fn attack(style: Style, change: Change, mode: &str, policy: &Resumption, kind: K
         full.outcome
     );
 
+    // Control: the third name is as it was.
+    if style != Style::Reload && style != Style::Separate {
+        let met = meet(&servers.b, &bystander, bystanders.next());
+        assert!(met.client.resumed, "{cell}: {:?}", met.outcome);
+    }
+
     // Control: what B made resumes on B, under its name in any case, with the certificate.
-    let first = if too_late {
-        // Sessions of the second in which one was failed closed are forgotten with it.
-        next_second();
-        meet(&servers.b, &client, None)
-    } else {
-        full
-    };
-    let resumed = meet(&servers.b, &client, first.next());
+    let resumed = meet(&servers.b, &client, full.next());
     assert!(
         resumed.client.resumed && resumed.authenticated,
         "{cell}: {:?}",
@@ -224,12 +228,6 @@ fn attack(style: Style, change: Change, mode: &str, policy: &Resumption, kind: K
             resumed.outcome
         );
     }
-}
-
-/// Waits for the clock to show another second.
-fn next_second() {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    thread::sleep(Duration::from_secs(1) - Duration::from_nanos(now.subsec_nanos().into()));
 }
 
 fn attack_all(style: Style) {
@@ -311,6 +309,117 @@ fn another_set_of_cas_is_a_full_handshake() {
             assert!(refused.is_some(), "{mode} {kind:?}");
         }
     }
+}
+
+/// The server name callback changes the CAs, or asks for a certificate without insisting: what it
+/// demands is more than the session was made under, and it is too late to decline.
+#[test]
+fn another_demand_in_the_server_name_callback_is_failed_once_and_full_from_then_on() {
+    let (old, new) = (mint("old", None).unwrap(), mint("new", None).unwrap());
+    let me = mint("me", Some(&old)).unwrap();
+    for later in [DEMAND, SslVerifyMode::PEER] {
+        for kind in [Kind::Tls12, Kind::Tls13] {
+            for (mode, policy) in modes().into_iter().take(3) {
+                let what = format!("{mode} {kind:?} {later:?}");
+                let target = |cas: &[&Identity]| {
+                    let mut builder = acceptor();
+                    cas.iter()
+                        .for_each(|ca| demand_certificates(&mut builder, ca));
+                    builder.set_resumption(&policy).unwrap();
+                    builder.build().into_context()
+                };
+                let (before, after) = (target(&[&old]), target(&[&old, &new]));
+                let armed = Arc::new(AtomicBool::new(false));
+                let switched = Arc::clone(&armed);
+                let mut builder = acceptor();
+                builder.set_servername_callback(move |ssl, _| {
+                    let armed = switched.load(SeqCst);
+                    ssl.set_ssl_context(if armed { &after } else { &before })
+                        .unwrap();
+                    // Before, a client that is asked for nothing where PEER alone comes later.
+                    match (armed, later == DEMAND) {
+                        (false, true) => ssl.set_verify(DEMAND),
+                        (false, false) => ssl.set_verify(SslVerifyMode::NONE),
+                        (true, _) => ssl.set_verify(later),
+                    }
+                    Ok(())
+                });
+                builder.set_resumption(&policy).unwrap();
+                let context = builder.build().into_context();
+                let client = client_as(kind, &me);
+                let first = meet(&context, &client, None);
+                assert!(
+                    meet(&context, &client, first.next()).client.resumed,
+                    "{what}"
+                );
+
+                armed.store(true, SeqCst);
+                let failed = policy.stats().failed_closed;
+                let (_, refused) = try_meet(&context, &client, first.next());
+                assert!(refused.is_some(), "{what}");
+                assert_eq!(policy.stats().failed_closed, failed + 1, "{what}");
+                let full = meet(&context, &client, first.next());
+                assert!(
+                    matches!(full.agreed(), Full(_)) && full.authenticated,
+                    "{what}"
+                );
+                assert!(
+                    meet(&context, &client, full.next()).client.resumed,
+                    "{what}"
+                );
+            }
+        }
+    }
+}
+
+/// Certificates in a directory, which OpenSSL looks into when it verifies, are not to be compared.
+#[test]
+fn cas_in_a_directory_are_no_set_to_resume_across_contexts() {
+    let (old, new) = (mint("ca", None).unwrap(), mint("ca", None).unwrap());
+    let me = mint("me", Some(&old)).unwrap();
+    let directory = |name: &str, ca: &Identity| {
+        let path = format!("openssl-resumption-{name}-{}", std::process::id());
+        let path = std::env::temp_dir().join(path);
+        std::fs::create_dir_all(&path).unwrap();
+        let hash = ca.cert.subject_name_hash();
+        std::fs::write(
+            path.join(format!("{hash:08x}.0")),
+            ca.cert.to_pem().unwrap(),
+        )
+        .unwrap();
+        path
+    };
+    let directories = [directory("old", &old), directory("new", &new)];
+    for (mode, policy) in modes().into_iter().take(3) {
+        for kind in [Kind::Tls12, Kind::Tls13] {
+            let server = |policy: &Resumption, path: &std::path::Path| {
+                let mut builder = acceptor();
+                builder.load_verify_locations(None, Some(path)).unwrap();
+                builder.set_verify(DEMAND);
+                builder.set_resumption(policy).unwrap();
+                builder.build().into_context()
+            };
+            let client = client_as(kind, &me);
+            let context = server(&policy, &directories[0]);
+            let first = meet(&context, &client, None);
+            let second = meet(&context, &client, first.next());
+            assert!(
+                second.client.resumed,
+                "{mode} {kind:?}: in the same context"
+            );
+            let (_, refused) = try_meet(&server(&policy, &directories[1]), &client, second.next());
+            assert!(refused.is_some(), "{mode} {kind:?}: past the new CA");
+
+            // Who names the set by a generation may resume it in another context.
+            let named = policy.clone().generation("directory of May");
+            let first = meet(&server(&named, &directories[0]), &client, None);
+            let second = meet(&server(&named, &directories[0]), &client, first.next());
+            assert!(second.client.resumed, "{mode} {kind:?}: named");
+        }
+    }
+    directories
+        .iter()
+        .for_each(|path| std::fs::remove_dir_all(path).unwrap());
 }
 
 /// A callback may give a connection a CA store of its own.
@@ -522,6 +631,110 @@ fn sessions_with_a_client_certificate_can_be_ruled_out() {
                     "{what}"
                 );
             }
+        }
+    }
+}
+
+/// Stores that come and go may have one address after another; what was found of one is not to be
+/// taken for the next.
+#[test]
+fn a_store_in_the_place_of_another_is_looked_at_anew() {
+    let (old, new) = (mint("old", None).unwrap(), mint("new", None).unwrap());
+    let me = mint("me", Some(&old)).unwrap();
+    for (mode, policy) in modes().into_iter().take(3) {
+        for kind in [Kind::Tls12, Kind::Tls13] {
+            let cas = [old.cert.clone(), new.cert.clone()];
+            let revoked = Arc::new(AtomicBool::new(false));
+            let switched = Arc::clone(&revoked);
+            let mut builder = acceptor();
+            builder.set_client_hello_callback(move |ssl, _| {
+                let mut store = X509StoreBuilder::new().unwrap();
+                let ca = &cas[usize::from(switched.load(SeqCst))];
+                store.add_cert(ca.clone()).unwrap();
+                ssl.set_verify_cert_store(store.build()).unwrap();
+                ssl.set_verify(DEMAND);
+                Ok(ClientHelloResponse::SUCCESS)
+            });
+            builder.set_resumption(&policy).unwrap();
+            let context = builder.build().into_context();
+            let client = client_as(kind, &me);
+            let first = meet_here(&context, &client, None).expect("the CA is the right one");
+            let second = meet_here(&context, &client, Some(&first.1)).unwrap();
+            assert!(second.0, "{mode} {kind:?}");
+            revoked.store(true, SeqCst);
+            for _ in 0..8 {
+                let third = meet_here(&context, &client, Some(&second.1));
+                assert!(
+                    third.is_none(),
+                    "{mode} {kind:?}: a client of the CA that has gone"
+                );
+            }
+        }
+    }
+}
+
+/// Like `meet`, with the server on this thread, so that memory is used again; whether it resumed and
+/// the client's next session, or nothing if the server refused.
+fn meet_here(
+    context: &SslContext,
+    client: &Client,
+    session: Option<&[u8]>,
+) -> Option<(bool, Vec<u8>)> {
+    use std::io::Write;
+    let (near, far) = std::os::unix::net::UnixStream::pair().unwrap();
+    thread::scope(|scope| {
+        let client = scope.spawn(move || {
+            let stream = client.connect(near, session).ok()?;
+            client.finish(stream).ok()
+        });
+        let served = openssl::ssl::Ssl::new(context)
+            .unwrap()
+            .accept(far)
+            .map(|mut stream| {
+                stream.write_all(b"hello").unwrap();
+                stream.shutdown().unwrap();
+                stream.ssl().session_reused()
+            });
+        // Drops the server's end, if it failed.
+        let resumed = served.ok();
+        let seen = client.join().unwrap();
+        Some((resumed?, seen?.sessions.last()?.clone()))
+    })
+}
+
+/// After the handshake has been failed nothing is written or read either, however often it is tried.
+#[test]
+fn a_connection_that_is_failed_passes_no_data() {
+    use openssl::ssl::{Ssl, SslStream};
+    use std::io::{Read, Write};
+    let ca = mint("clients", None).unwrap();
+    for kind in [Kind::Tls12, Kind::Tls13] {
+        for (mode, policy) in modes().into_iter().take(3) {
+            let servers = Servers::new(Style::ServerName, Change::Same, &policy, &ca);
+            let client = Client::new(kind).unwrap().server_name("b.example");
+            let met = meet(servers.a(), &client, None);
+            servers.armed.store(true, SeqCst);
+            let (near, far) = std::os::unix::net::UnixStream::pair().unwrap();
+            let ssl = Ssl::new(&servers.b).unwrap();
+            let server = thread::spawn(move || {
+                let mut stream = SslStream::new(ssl, far).unwrap();
+                assert!(stream.accept().is_err());
+                for _ in 0..3 {
+                    assert!(stream.accept().is_err());
+                    assert!(stream.ssl_write(b"secret").is_err());
+                    assert!(!matches!(stream.ssl_read(&mut [0]), Ok(1..)));
+                    assert_eq!(stream.ssl().resumption(), None);
+                }
+            });
+            let mut got = Vec::new();
+            if let Ok(mut stream) = client.connect(near, met.next()) {
+                let _ = stream.write_all(b"give me the secret");
+                let _ = stream.read_to_end(&mut got);
+            }
+            server.join().unwrap();
+            assert_eq!(got, b"", "{mode} {kind:?}");
+            assert_eq!(policy.stats().failed_closed, 1, "{mode} {kind:?}");
+            assert_eq!(handshakes(&policy.stats()), (1, 0), "{mode} {kind:?}");
         }
     }
 }

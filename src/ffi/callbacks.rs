@@ -20,8 +20,8 @@ use openssl_sys as sys;
 
 use super::declare::*;
 use super::{
-    AES_256_CBC, CONNECTION, applied, connection, id_context, info_callback_but_ours, isolate,
-    random,
+    AES_256_CBC, CONNECTION, applied, connection, connection_mut, id_context,
+    info_callback_but_ours, isolate, random,
 };
 use crate::binding;
 use crate::connection::Connection;
@@ -29,10 +29,6 @@ use crate::guard::catch;
 use crate::keys::TicketKey;
 use crate::stateless::{Ticket, Verdict};
 use crate::{stateful, stateless};
-
-fn connection_mut(ssl: &mut SslRef) -> Option<&mut Connection> {
-    ssl.ex_data_mut(*CONNECTION.get()?)
-}
 
 /// The handshake starts: the connection gets its owner, the policy of the context that it has now,
 /// before a ClientHello or server name callback can switch it to another.
@@ -46,13 +42,11 @@ fn start(ssl: &mut SslRef) -> Option<()> {
     if owner.is_usurped(ssl) {
         isolate(ssl).ok()?;
     }
-    // A context that verifies clients hashes its CA set before the first of them: verification may
-    // load more certificates into the store.
-    binding::demand(ssl);
     ssl.set_ex_data(
         *CONNECTION.get()?,
         Connection::new(owner, SystemTime::now()),
     );
+    binding::prepare(ssl);
     // From now on whatever context the connection is switched to.
     // SAFETY: `ssl` is live, and so is a callback: a function.
     unsafe { SSL_set_info_callback(ssl.as_ptr(), Some(info)) };
@@ -71,7 +65,7 @@ fn done(ssl: &mut SslRef) -> Option<()> {
 fn notice_id_context(ssl: &SslRef) -> Option<()> {
     let owner = connection(ssl)?.owner();
     let current = applied(ssl.ssl_context())?;
-    if ptr::eq(owner, &**current) && !owner.is_usurped(ssl) {
+    if Arc::ptr_eq(owner, current) && !owner.is_usurped(ssl) {
         owner.notice_id_context(id_context(ssl.session()?));
     }
     Some(())
@@ -95,6 +89,11 @@ fn step(ssl: &mut SslRef) {
         // Before TLS 1.3 tickets are due; an error leaves the client some that will be declined.
         let _ = ssl.set_num_tickets(0);
     }
+    if connection(ssl).is_some_and(Connection::is_failed) {
+        return;
+    }
+    // The context may be another one by now.
+    shielded((), || binding::prepare(ssl));
     // Not to know is not to let pass.
     if shielded(false, || binding::may_go_on(ssl, SystemTime::now())) {
         return;
@@ -189,8 +188,7 @@ pub(super) unsafe extern "C" fn get_session(
         let ssl = unsafe { SslRef::from_ptr_mut(ssl) };
         // SAFETY: OpenSSL passes that many bytes of the ClientHello.
         let id = unsafe { slice::from_raw_parts(id, usize::try_from(len).ok()?) };
-        let here = binding::here(ssl, connection(ssl)?.policy(), SystemTime::now())?;
-        stateful::get_session(connection_mut(ssl)?, id, &here)
+        stateful::get_session(ssl, id, SystemTime::now())
     });
     found.map_or(ptr::null_mut(), |session| {
         let pointer = session.as_ptr();
@@ -306,8 +304,7 @@ pub(super) unsafe extern "C" fn decrypt_ticket(
             }
             _ => Ticket::Unreadable,
         };
-        let here = binding::here(ssl, connection(ssl)?.policy(), SystemTime::now())?;
-        Some(stateless::decide(connection_mut(ssl)?, &ticket, &here))
+        stateless::decide(ssl, &ticket, SystemTime::now())
     });
     match verdict {
         // Not IGNORE: TLS 1.3 would then send no new ticket, and TLS 1.2 would go on to look the

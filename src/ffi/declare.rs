@@ -82,6 +82,9 @@ unsafe extern "C" {
         seconds: c_long,
     ) -> c_long;
     pub(super) fn SSL_SESSION_get0_peer(session: *mut sys::SSL_SESSION) -> *mut sys::X509;
+    pub(super) fn SSL_CTX_get_client_CA_list(
+        ctx: *const sys::SSL_CTX,
+    ) -> *mut sys::stack_st_X509_NAME;
     pub(super) fn SSL_get_client_CA_list(ssl: *const sys::SSL) -> *mut sys::stack_st_X509_NAME;
     pub(super) fn SSL_set_session_id_context(
         ssl: *mut sys::SSL,
@@ -93,6 +96,7 @@ unsafe extern "C" {
         callback: Option<AllowEarlyDataCallback>,
         arg: *mut c_void,
     );
+    pub(super) fn X509_STORE_up_ref(store: *mut sys::X509_STORE) -> c_int;
     pub(super) fn SSL_get_options(ssl: *const sys::SSL) -> u64;
     pub(super) fn SSL_SESSION_get0_id_context(
         session: *const sys::SSL_SESSION,
