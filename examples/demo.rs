@@ -1,8 +1,8 @@
 //! The story of <https://github.com/nodejs/node/issues/60847>, told by a server that gets it right.
 //!
-//! For stateful and for stateless resumption: a server, one new connection and five resumed ones, in
-//! TLS 1.3 and in TLS 1.2, and the statistics of that issue. Then the whole table of modes. The exit
-//! code is not 0 if any of it is not as promised.
+//! For stateful and for stateless resumption: a server, one new connection and five resumed ones,
+//! in TLS 1.3 and in TLS 1.2, and the statistics of that issue. Then the whole table of modes. The
+//! exit code is not 0 if any of it is not as promised.
 //!
 //! ```sh
 //! cargo run --example demo

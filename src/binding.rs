@@ -46,14 +46,14 @@ fn demand(ssl: &SslRef, connection: &Connection) -> Demand {
     }
 }
 
-/// The hash of the CA set that the connection's client is verified against. It takes milliseconds if
-/// there are many, so it is made once for a context, or for a connection with a set of its own.
+/// The hash of the CA set that the connection's client is verified against. It takes milliseconds
+/// if there are many, so it is made once for a context, or for a connection with a set of its own.
 fn authority(ssl: &SslRef, connection: &Connection) -> Binding {
     let make = || {
         let (certificates, names) = ffi::certificate_authorities(ssl);
-        // Without certificates to compare, whoever decides is out of sight: a directory that OpenSSL
-        // looks into when it verifies, or a callback. Such a set equals no other, unless the policy
-        // names it by its generation.
+        // Without certificates to compare, whoever decides is out of sight: a directory that
+        // OpenSSL looks into when it verifies, or a callback. Such a set equals no other, unless
+        // the policy names it by its generation.
         if certificates.is_empty() && !connection.policy().has_generation() {
             let mut unique = [0; 16];
             // Without randomness no handshake gets this far.
@@ -98,8 +98,8 @@ pub(crate) fn admit(ssl: &SslRef, session: &SslSessionRef, here: &Here) -> Resul
     Ok(stamp)
 }
 
-/// Whether a connection may go on with its handshake: if it resumes, what is demanded now, after the
-/// server name callback, is met by the session.
+/// Whether a connection may go on with its handshake: if it resumes, what is demanded now, after
+/// the server name callback, is met by the session.
 ///
 /// If not it is too late to decline, and the connection must be failed. Its client would come back
 /// with the same session, so what was demanded is remembered: the next lookup declines, and the
@@ -113,8 +113,8 @@ pub(crate) fn may_go_on(ssl: &SslRef, now: SystemTime) -> bool {
         return true;
     }
     let Some(stamp) = connection.resuming() else {
-        // Not by us: an external pre-shared key has no stamp. A session of ours that is resumed past
-        // us has not been checked.
+        // Not by us: an external pre-shared key has no stamp. A session of ours that is resumed
+        // past us has not been checked.
         let session = ssl.session().map(ffi::appdata);
         return session.and_then(Stamp::from_bytes).is_none();
     };

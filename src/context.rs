@@ -107,8 +107,9 @@ pub trait SslContextBuilderExt: sealed::Sealed {
     /// `SSL_CTX_set_session_cache_mode`, `SSL_CTX_set_session_id_context`, `SSL_CTX_set_timeout`,
     /// `SSL_CTX_set_num_tickets`, `SSL_CTX_set_tlsext_ticket_key_evp_cb`,
     /// `SSL_CTX_set_session_ticket_cb`, `SSL_CTX_set_allow_early_data_cb` and
-    /// `SSL_CTX_set_info_callback` (an info callback set before is still called), and replaces any session callback (new, get, remove) set before. On a
-    /// client's context that means it keeps no sessions.
+    /// `SSL_CTX_set_info_callback` (an info callback set before is still called), and replaces any
+    /// session callback (new, get, remove) set before. On a client's context that means it keeps no
+    /// sessions.
     ///
     /// A connection has the policy of the context that accepted it, also when a server name or
     /// ClientHello callback switches it to another context: store, keys, scope and statistics are

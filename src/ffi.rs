@@ -1,5 +1,5 @@
-//! The only unsafe code: declarations, the callbacks that OpenSSL calls, and here small safe functions
-//! over what the `openssl` crate does not offer.
+//! The only unsafe code: declarations, the callbacks that OpenSSL calls, and here small safe
+//! functions over what the `openssl` crate does not offer.
 
 #![allow(unsafe_code)]
 

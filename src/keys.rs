@@ -85,8 +85,8 @@ impl fmt::Debug for TicketKey {
 pub trait KeySource: Send + Sync + 'static {
     /// Returns the keys to use from `now` on.
     ///
-    /// Called by the first [`set_resumption`](crate::SslContextBuilderExt::set_resumption), and then
-    /// on use: by the handshake that is the first after [`load_again`](KeySet::new). It must
+    /// Called by the first [`set_resumption`](crate::SslContextBuilderExt::set_resumption), and
+    /// then on use: by the handshake that is the first after [`load_again`](KeySet::new). It must
     /// therefore not wait for anything, and not call back into the [`TicketKeys`] it serves.
     ///
     /// # Errors
@@ -186,8 +186,8 @@ impl TicketKeys {
         Self::random_every(Self::DEFAULT_PERIOD)
     }
 
-    /// Like [`random`](Self::random), with a new key every `period`: at least a second, at most what
-    /// the clock can express (`set_resumption` fails outside).
+    /// Like [`random`](Self::random), with a new key every `period`: at least a second, at most
+    /// what the clock can express (`set_resumption` fails outside).
     ///
     /// With a period below 1/256 of the sessions' lifetime (6 minutes for 24 hours) tickets end
     /// early, because only [`MAX_RETIRED`](Self::MAX_RETIRED) keys are kept.
@@ -296,8 +296,8 @@ impl Shared {
         if !ring.is_due(now) {
             return Some(ring);
         }
-        // Otherwise another handshake is at it, or the source is in a handshake of its own. The ring
-        // as it is still serves, but for keys that are past their time.
+        // Otherwise another handshake is at it, or the source is in a handshake of its own. The
+        // ring as it is still serves, but for keys that are past their time.
         let Some(turning) = self.turning.try_lock().filter(|asking| !asking.get()) else {
             return Some(ring);
         };

@@ -8,13 +8,13 @@ use parking_lot::Mutex;
 use crate::outcome::Reason;
 use crate::stamp::{Binding, Demand, Stamp};
 
-/// So many names are remembered; of more, the one that mattered longest ago goes, at the cost of one
-/// more connection that is failed.
+/// So many names are remembered; of more, the one that mattered longest ago goes, at the cost of
+/// one more connection that is failed.
 const MAX_NAMES: usize = 10_000;
 
 /// By the binding of a session, and so by server name: what was demanded of it in the server name
-/// callback, and until which second that is remembered. Sessions that do not meet it are declined at
-/// their lookup from then on.
+/// callback, and until which second that is remembered. Sessions that do not meet it are declined
+/// at their lookup from then on.
 #[derive(Debug)]
 pub(crate) struct Missed {
     /// There are any: spares the lock.

@@ -27,11 +27,11 @@ use crate::store::SessionStore;
 /// | TLS 1.3 | 32-byte stateful ticket → store | ticket | ticket | full, no tickets sent |
 ///
 /// A policy is applied to contexts with
-/// [`set_resumption`](crate::SslContextBuilderExt::set_resumption), which copies the mode and the knobs
-/// into the context; the store, the keys and the statistics stay shared. One policy serves many
-/// contexts and outlives them: when a certificate is reloaded, a new context with the same policy
-/// resumes the sessions of the old one. Clones share the same; the knobs change only the value they
-/// return.
+/// [`set_resumption`](crate::SslContextBuilderExt::set_resumption), which copies the mode and the
+/// knobs into the context; the store, the keys and the statistics stay shared. One policy serves
+/// many contexts and outlives them: when a certificate is reloaded, a new context with the same
+/// policy resumes the sessions of the old one. Clones share the same; the knobs change only the
+/// value they return.
 #[derive(Clone)]
 pub struct Resumption {
     mode: Mode,
@@ -53,8 +53,8 @@ struct Shared {
     counters: Counters,
     forgotten: Forgotten,
     missed: Missed,
-    /// When the newest handshake began, in seconds since the Unix epoch. Not always in the past: the
-    /// clock may have been ahead.
+    /// When the newest handshake began, in seconds since the Unix epoch. Not always in the past:
+    /// the clock may have been ahead.
     newest: AtomicU64,
     /// The longest lifetime, in seconds, that the policy was applied with.
     lifetime: AtomicU64,
@@ -182,9 +182,14 @@ impl Resumption {
     /// of clients changes in a way that this library cannot see, and sessions from before are not
     /// resumed.
     ///
-    /// It sees the verify mode, the CA certificates and the client CA names of the contexts, as they
-    /// are at a context's first handshake. It does not see what a verify callback does, revocation
-    /// lists, or certificates added to the CA store of a running server.
+    /// It sees the verify mode, the CA certificates and the client CA names of the contexts, as
+    /// they are at a context's first handshake. It does not see what a verify callback does,
+    /// revocation lists, verify parameters (depth, purpose), a directory of CA certificates
+    /// (`CApath`), or certificates added to the CA store of a running server.
+    ///
+    /// A context that verifies clients without any CA certificate in its store, because they are in
+    /// a directory or because a callback decides, resumes no sessions of other contexts, unless a
+    /// generation says what they have in common.
     #[must_use]
     pub fn generation(mut self, generation: impl AsRef<[u8]>) -> Self {
         self.generation = generation.as_ref().into();
@@ -218,8 +223,8 @@ impl Resumption {
     /// It is taken out of the store as it is looked up, so that of many connections that offer it,
     /// on any host, at most one resumes; the resumed connection brings the next session. For the
     /// stateful mode and a store whose [`take`](SessionStore::take) is atomic
-    /// ([`Error::SingleUse`](crate::Error::SingleUse) otherwise). TLS 1.2 sessions stay usable: their
-    /// ids are sent in clear, and who saw one could use it up.
+    /// ([`Error::SingleUse`](crate::Error::SingleUse) otherwise). TLS 1.2 sessions stay usable:
+    /// their ids are sent in clear, and who saw one could use it up.
     #[must_use]
     pub fn single_use(mut self, single_use: bool) -> Self {
         self.single_use = single_use;
@@ -251,9 +256,9 @@ impl Resumption {
     /// Ends all sessions made so far, in the store and in tickets alike: from the next handshake on
     /// they are not resumed.
     ///
-    /// This and the other two hold for all clones and contexts of the policy, in this process, until
-    /// it ends. A session made later in the same second ends too; its client does one more full
-    /// handshake.
+    /// This and the other two hold for all clones and contexts of the policy, in this process,
+    /// until it ends. A session made later in the same second ends too; its client does one more
+    /// full handshake.
     pub fn forget_all(&self) {
         self.shared.forgotten.forget_before(self.newest());
     }

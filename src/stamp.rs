@@ -1,11 +1,11 @@
 //! The stamp: what the library writes into every session when it is made, and checks before it is
 //! resumed.
 //!
-//! OpenSSL resumes whatever decrypts and has the right session id context: across server names, past
-//! a demand for a certificate, and in TLS 1.3 for ever, because each resumption starts a new lifetime
-//! (CVE-2025-23419, CVE-2025-23048, CVE-2025-68121, CVE-2014-3616). The stamp travels as the ticket
-//! application data of the session, so it is sealed with a ticket and stored with a session, and
-//! OpenSSL hands it on when a resumption makes the next session.
+//! OpenSSL resumes whatever decrypts and has the right session id context: across server names,
+//! past a demand for a certificate, and in TLS 1.3 for ever, because each resumption starts a new
+//! lifetime (CVE-2025-23419, CVE-2025-23048, CVE-2025-68121, CVE-2014-3616). The stamp travels as
+//! the ticket application data of the session, so it is sealed with a ticket and stored with a
+//! session, and OpenSSL hands it on when a resumption makes the next session.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -60,8 +60,8 @@ impl Stamp {
         })
     }
 
-    /// For how many seconds a session that OpenSSL dates `made` may live, so that it ends `lifetime`
-    /// after the full handshake and not after `certificate_ends`.
+    /// For how many seconds a session that OpenSSL dates `made` may live, so that it ends
+    /// `lifetime` after the full handshake and not after `certificate_ends`.
     pub(crate) fn timeout(&self, made: u64, lifetime: u64, certificate_ends: Option<u64>) -> u64 {
         let end = self.time.saturating_add(lifetime);
         let end = certificate_ends.map_or(end, |certificate| end.min(certificate));
@@ -176,8 +176,8 @@ pub(crate) struct Here {
     pub(crate) now: SystemTime,
 }
 
-/// Whether a session may be resumed here, but for what is forgotten by name and for the demand: that
-/// may be dear to find out, and is asked of what passes this.
+/// Whether a session may be resumed here, but for what is forgotten by name and for the demand:
+/// that may be dear to find out, and is asked of what passes this.
 pub(crate) fn check(claims: &Claims, here: &Here) -> Result<Stamp, Reason> {
     // OpenSSL compares session id contexts itself; but where both are empty and the peer is to be
     // verified it fails the connection instead of declining.

@@ -30,11 +30,11 @@ pub struct Stats {
     pub store: StoreStats,
     /// What became of tickets.
     pub tickets: TicketStats,
-    /// Contexts on which a setting was found changed after `set_resumption`: the `NO_TICKET` option,
-    /// the session cache mode, the session callbacks, the number of tickets, the session id context,
-    /// the verify mode, or early data switched on. Noticed at a context's first handshake. While the
-    /// cache mode or the session callbacks are not ours nothing resumes, because then OpenSSL or
-    /// somebody else decides what does.
+    /// Contexts on which a setting was found changed after `set_resumption`: the `NO_TICKET`
+    /// option, the session cache mode, the session callbacks, the number of tickets, the session id
+    /// context, the verify mode, or early data switched on. Noticed at a context's first handshake.
+    /// While the cache mode or the session callbacks are not ours nothing resumes, because then
+    /// OpenSSL or somebody else decides what does.
     pub overridden: u64,
     /// Connections that were failed because a server name callback demanded a client certificate
     /// after a session without one had been found. No handshake of theirs completed.

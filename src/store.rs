@@ -180,8 +180,8 @@ impl fmt::Debug for SessionKey {
 ///
 /// As bytes it is one version byte (1), the expiry in seconds since the Unix epoch (8 bytes,
 /// big-endian) and a payload, which is a checksum and the DER of an `SSL_SESSION`, or what a store
-/// over a store made of them. **The bytes hold the secrets of live connections**: seal them before they leave the
-/// process.
+/// over a store made of them. **The bytes hold the secrets of live connections**: seal them before
+/// they leave the process.
 #[derive(Clone)]
 pub struct Session(Secret);
 

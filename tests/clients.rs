@@ -205,7 +205,8 @@ fn s_client_resumes_as_the_table_says() {
     }
 }
 
-/// Connects six times, each time with the session of the connection before; prints a JSON line each.
+/// Connects six times, each time with the session of the connection before; prints a JSON line
+/// each.
 const PYTHON: &str = r#"
 import json, socket, ssl, sys
 host, port, version, tickets = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4] == "tickets"
@@ -331,7 +332,8 @@ fn silent_clients_do_not_keep_an_honest_one_waiting_and_signals_stop_the_server(
             .map(|_| TcpStream::connect(server.address).unwrap())
             .collect();
         assert_eq!(python(server.address, &["TLSv1_3", "tickets"]).len(), 6);
-        // The honest one did not wait for the silent ones' time to run out: they are all still there.
+        // The honest one did not wait for the silent ones' time to run out: they are all still
+        // there.
         for stream in &mut silent {
             stream.set_nonblocking(true).unwrap();
             let waiting = stream.read(&mut [0]).unwrap_err();
@@ -339,6 +341,36 @@ fn silent_clients_do_not_keep_an_honest_one_waiting_and_signals_stop_the_server(
         }
         assert_eq!(server.stop(signal), Some(0), "{signal}");
     }
+}
+
+/// More of them than the server keeps connections open; each makes a little progress all the time.
+#[test]
+fn clients_that_trickle_do_not_push_an_honest_one_out() {
+    let server = Server::start(&["--mode", "stateful"]);
+    let hello = client_hello();
+    let address = server.address;
+    let mut trickling: Vec<_> = (0..600)
+        .map(|_| TcpStream::connect(server.address).unwrap())
+        .collect();
+    let (stop, stopped) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            for byte in hello.chunks(1).cycle() {
+                for stream in &mut trickling {
+                    // Whom the server has closed comes back.
+                    if stream.write_all(byte).is_err() {
+                        *stream = TcpStream::connect(address).unwrap();
+                    }
+                }
+                if stopped.recv_timeout(Duration::from_millis(10)).is_ok() {
+                    break;
+                }
+            }
+        });
+        let answers = std::panic::catch_unwind(|| python(server.address, &["TLSv1_3", "tickets"]));
+        stop.send(()).unwrap();
+        assert_eq!(answers.expect("the honest client was pushed out").len(), 6);
+    });
 }
 
 #[test]

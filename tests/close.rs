@@ -1,5 +1,5 @@
-//! How connections end, and what becomes of their sessions: nothing is lost by a dropped stream, and
-//! nothing is taken from a stranger.
+//! How connections end, and what becomes of their sessions: nothing is lost by a dropped stream,
+//! and nothing is taken from a stranger.
 
 mod common;
 
@@ -146,6 +146,24 @@ fn only_a_fatal_alert_forgets_and_only_a_tls_1_2_session() {
     }
 }
 
+/// OpenSSL would call it for every connection that is dropped or fails.
+#[test]
+fn a_remove_session_callback_set_before_is_replaced() {
+    use openssl_resumption::SslContextBuilderExt;
+    for (mode, policy) in modes() {
+        let mut builder = acceptor();
+        builder.set_remove_session_callback(|_, _| std::process::exit(101));
+        builder.set_resumption(&policy).unwrap();
+        let context = builder.build().into_context();
+        for how in End::ALL {
+            for kind in Kind::ALL {
+                end(&context, &Client::new(kind).unwrap(), None, how);
+            }
+        }
+        assert_eq!(policy.stats().overridden, 0, "{mode}");
+    }
+}
+
 #[test]
 fn a_fatal_alert_after_a_resumption_forgets_the_session_too() {
     for how in [End::AlertSent, End::AlertReceived] {
@@ -240,8 +258,8 @@ fn session_cipher(session: &[u8]) -> &'static str {
     }
 }
 
-/// Sends the hello of a client that offers `session` and vanishes when it has been answered; whether
-/// the server failed.
+/// Sends the hello of a client that offers `session` and vanishes when it has been answered;
+/// whether the server failed.
 fn vanish(context: &SslContext, client: &Client, session: &[u8]) -> bool {
     #[derive(Debug)]
     struct OneFlight(UnixStream);

@@ -122,6 +122,15 @@ fn every_connection_completes_and_the_accepting_policy_governs() {
                                 second.outcome
                             );
                         }
+                        // What could not be resumed is not stored, and no store is blamed.
+                        assert_eq!(
+                            policy.stats().store.errors,
+                            0,
+                            "{mode} {switch:?} to {to:?}"
+                        );
+                        if matches!((switch, to), (Switch::ClientHello, Vhost::NoPolicy)) {
+                            assert_eq!(policy.stats().store.puts, 0, "{mode} {switch:?}");
+                        }
                         let (full, resumed) = handshakes(&policy.stats());
                         assert_eq!(full + resumed, 6, "{mode} {switch:?} to {to:?}");
                         if let (Vhost::Off | Vhost::Stateless, Some(other)) = (to, target_policy) {

@@ -488,8 +488,8 @@ fn an_optional_certificate_is_neither_lost_nor_invented() {
     }
 }
 
-/// A client may send another name after a HelloRetryRequest; what was found for the first hello must
-/// not be resumed under it.
+/// A client may send another name after a HelloRetryRequest; what was found for the first hello
+/// must not be resumed under it.
 mod another_name_after_a_hello_retry_request {
     #![expect(unsafe_code, reason = "no safe client does this")]
 
@@ -673,8 +673,8 @@ fn a_store_in_the_place_of_another_is_looked_at_anew() {
     }
 }
 
-/// Like `meet`, with the server on this thread, so that memory is used again; whether it resumed and
-/// the client's next session, or nothing if the server refused.
+/// Like `meet`, with the server on this thread, so that memory is used again; whether it resumed
+/// and the client's next session, or nothing if the server refused.
 fn meet_here(
     context: &SslContext,
     client: &Client,
@@ -702,7 +702,8 @@ fn meet_here(
     })
 }
 
-/// After the handshake has been failed nothing is written or read either, however often it is tried.
+/// After the handshake has been failed nothing is written or read either, however often it is
+/// tried.
 #[test]
 fn a_connection_that_is_failed_passes_no_data() {
     use openssl::ssl::{Ssl, SslStream};

@@ -56,6 +56,7 @@ fn stats(stats: &Stats) -> Value {
         "tickets": tickets(&stats.tickets),
         "overridden": stats.overridden,
         "failed_closed": stats.failed_closed,
+        "early_data_declined": stats.early_data_declined,
     })
 }
 
@@ -87,6 +88,9 @@ fn store(store: &StoreStats) -> Value {
         "expired": store.expired,
         "errors": store.errors,
         "slow": store.slow,
+        "removed": store.removed,
+        "too_large": store.too_large,
+        "capped": store.capped,
         "usage": usage,
     })
 }

@@ -13,7 +13,7 @@ use crate::connection::Connection;
 use crate::server::Server;
 use crate::watched::{Socket, Wait, Watched};
 
-/// How many connections are open at most. Beyond that the one that has waited longest is closed.
+/// How many connections are open at most. Beyond that the one that takes longest is closed.
 const MAX_OPEN: usize = 512;
 
 /// How long not to accept when there is nothing to make room with.
@@ -147,10 +147,20 @@ impl<'a> Waiting<'a> {
         }
     }
 
+    /// Makes room: of the connections that wait, closes the one that has been at its stage longest.
+    /// (Not the one that has been quiet longest: a client that sends a byte now and then would keep
+    /// its place, and push out who has just come.)
     fn close_longest_waiting(&mut self) -> bool {
-        let closed = self.connections.pop_first().is_some();
-        self.open -= usize::from(closed);
-        closed
+        let deadlines = self
+            .connections
+            .iter()
+            .map(|(key, each)| (each.deadline(), *key));
+        let Some((_, key)) = deadlines.min() else {
+            return false;
+        };
+        self.connections.remove(&key);
+        self.open -= 1;
+        true
     }
 
     fn watch_listener(&mut self) {

@@ -2,8 +2,8 @@
 //! decide on safe types, and encodes the answer.
 //!
 //! Two things hold in all of them and are what their `SAFETY` sentences lean on. OpenSSL passes
-//! pointers that are live for the duration of the call, of the types declared in its headers. And it
-//! calls on the thread that drives the connection, so nothing else touches that `SSL` meanwhile.
+//! pointers that are live for the duration of the call, of the types declared in its headers. And
+//! it calls on the thread that drives the connection, so nothing else touches that `SSL` meanwhile.
 
 use std::cell::Cell;
 use std::ffi::{c_int, c_uchar, c_void};
@@ -271,8 +271,8 @@ pub(super) unsafe extern "C" fn generate_ticket(ssl: *mut sys::SSL, _arg: *mut c
     1
 }
 
-/// `SSL_CTX_set_allow_early_data_cb`: everything else is right for early data. It could be replayed,
-/// so it is declined, and the connection goes on without.
+/// `SSL_CTX_set_allow_early_data_cb`: everything else is right for early data. It could be
+/// replayed, so it is declined, and the connection goes on without.
 pub(super) unsafe extern "C" fn allow_early_data(ssl: *mut sys::SSL, _arg: *mut c_void) -> c_int {
     shielded((), || {
         // SAFETY: live and ours alone for the call.

@@ -18,8 +18,8 @@ const MAX_SHARDS: usize = 64;
 ///
 /// When it is full the least recently used session goes first. The entries are spread over up to 64
 /// shards, each behind its own lock and with an equal part of the capacity: a large store begins to
-/// evict a little before all of its parts are full. One for fewer than 512 entries or 512 KiB is one
-/// shard and evicts in exact order of use.
+/// evict a little before all of its parts are full. One for fewer than 512 entries or 512 KiB is
+/// one shard and evicts in exact order of use.
 ///
 /// A session that has ended leaves the store when it is next asked for, and is returned that one
 /// time, so that the connection can tell "expired" from "not found".

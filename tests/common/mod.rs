@@ -1,4 +1,5 @@
-//! One harness for all tests: a server's context on one end of a socket pair, a client on the other.
+//! One harness for all tests: a server's context on one end of a socket pair, a client on the
+//! other.
 
 #![allow(
     dead_code,
