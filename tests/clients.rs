@@ -305,6 +305,125 @@ fn a_server_that_demands_certificates_resumes() {
     }
 }
 
+/// Connects once for each name given, each time with the session of the first connection; prints
+/// a JSON line each, or null where the server refused.
+const NAMES: &str = r#"
+import json, socket, ssl, sys
+host, port, version, cert, key = sys.argv[1], int(sys.argv[2]), *sys.argv[3:6]
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+context.check_hostname = False
+context.verify_mode = ssl.CERT_NONE
+context.minimum_version = context.maximum_version = getattr(ssl.TLSVersion, version)
+if cert:
+    context.load_cert_chain(cert, key)
+session = None
+for name in sys.argv[6:]:
+    try:
+        with socket.create_connection((host, port), timeout=10) as tcp:
+            with context.wrap_socket(tcp, server_hostname=name, session=session) as tls:
+                tls.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                answer = b""
+                while chunk := tls.recv(65536):
+                    answer += chunk
+                session = session or tls.session
+        print(json.dumps(json.loads(answer.split(b"\r\n\r\n", 1)[1])), flush=True)
+    except (ssl.SSLError, ConnectionError, IndexError):
+        print("null", flush=True)
+"#;
+
+fn names(address: SocketAddr, args: &[&str]) -> Vec<Value> {
+    let mut command = Command::new("python3");
+    command
+        .args([
+            "-c",
+            NAMES,
+            &address.ip().to_string(),
+            &address.port().to_string(),
+        ])
+        .args(args);
+    let output = run(&mut command, b"");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+#[test]
+fn a_session_of_one_virtual_host_does_not_open_another() {
+    let scratch = Scratch::new("vhosts");
+    let ca = support::mint("clients", None).unwrap();
+    let me = support::mint("me", Some(&ca)).unwrap();
+    let ca_file = scratch.write("ca.pem", &ca.cert.to_pem().unwrap());
+    let cert = scratch.write("me.pem", &me.cert.to_pem().unwrap());
+    let key = scratch.write("me.key", &me.key.private_key_to_pem_pkcs8().unwrap());
+    for switch in ["servername", "hello"] {
+        for mode in ["stateful", "stateless", "hybrid"] {
+            let inner = format!("b.example,{ca_file}");
+            let vhosts = [
+                "--vhost",
+                "a.example",
+                "--vhost",
+                &inner,
+                "--switch",
+                switch,
+            ];
+            let server = Server::start(&[&["--mode", mode][..], &vhosts].concat());
+            for version in ["TLSv1_2", "TLSv1_3"] {
+                let what = format!("{switch} {mode} {version}");
+                let outside = [
+                    version,
+                    "",
+                    "",
+                    "a.example",
+                    "a.example",
+                    "b.example",
+                    "other",
+                ];
+                let seen = names(server.address, &outside);
+                assert_eq!(seen[0]["resumed"], false, "{what}");
+                assert_eq!(seen[1]["resumed"], true, "{what}");
+                assert_eq!(seen[2], Value::Null, "{what}: served without a certificate");
+                assert_eq!(seen[3]["reason"], "other binding", "{what}");
+
+                let inside = [version, &cert, &key, "b.example", "B.Example", "a.example"];
+                let seen = names(server.address, &inside);
+                assert_eq!(seen[0]["authenticated"], true, "{what}");
+                assert_eq!(seen[1]["resumed"], true, "{what}");
+                assert_eq!(seen[1]["authenticated"], true, "{what}");
+                assert_eq!(seen[1]["server_name"], "B.Example", "{what}");
+                assert_eq!(seen[2]["resumed"], false, "{what}");
+                assert_eq!(seen[2]["authenticated"], false, "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn sighup_ends_all_sessions_if_told_so() {
+    for mode in ["stateful", "stateless", "hybrid"] {
+        let server = Server::start(&["--mode", mode, "--forget-on", "SIGHUP", "--tls", "1.2"]);
+        let scratch = Scratch::new(&format!("sighup-{mode}"));
+        let file = scratch.0.join("session");
+        let files = [("-sess_in", file.as_path()), ("-sess_out", &file)];
+        let (_, reused) = s_client(server.address, &[], files);
+        assert!(!reused);
+        let (_, reused) = s_client(server.address, &[], files);
+        assert!(reused, "{mode}");
+        run(
+            Command::new("kill").args(["-s", "HUP", &server.process.id().to_string()]),
+            b"",
+        );
+        let (answer, reused) = s_client(server.address, &[], files);
+        assert!(!reused, "{mode}");
+        assert_eq!(answer["reason"], "forgotten", "{mode}");
+    }
+}
+
 #[test]
 fn the_servers_own_certificate_and_version_are_as_told() {
     let scratch = Scratch::new("own");

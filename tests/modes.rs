@@ -375,12 +375,10 @@ fn sessions_live_as_long_as_told() {
             let met = meet(&context, &Client::new(kind).unwrap(), None);
             // In TLS 1.2 a client without a hint has a timeout of its own.
             if mode != "stateful" || kind == Kind::Tls13 {
-                // A session dates from the start of its handshake, which may be a second ago.
+                // A session dates from the start of its handshake, some seconds ago on a busy machine.
                 let hint = hint(met.next().unwrap());
-                assert!(
-                    [hours.as_secs(), hours.as_secs() - 1].contains(&hint),
-                    "{mode}: {hint}"
-                );
+                let about = hours.as_secs() - 10..=hours.as_secs();
+                assert!(about.contains(&hint), "{mode} {kind:?}: {hint}");
             }
         }
     }
@@ -401,7 +399,7 @@ fn sessions_live_as_long_as_told() {
     }
     let store = Arc::new(Keeping::default());
     let context = context(&Resumption::stateful(Arc::clone(&store)).lifetime(hours));
-    let earliest = SystemTime::now() + hours - Duration::from_secs(1);
+    let earliest = SystemTime::now() + hours - Duration::from_secs(10);
     for kind in Kind::ALL {
         meet(&context, &Client::new(kind).unwrap(), None);
     }
