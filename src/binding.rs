@@ -1,7 +1,7 @@
 //! What of a connection goes into stamps, and is held against them: when a session is made, when
 //! one is looked up, and again after a server name callback may have raised the demand.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use openssl::asn1::{Asn1Time, Asn1TimeRef};
 use openssl::hash::MessageDigest;
@@ -49,12 +49,12 @@ fn demand(ssl: &SslRef, connection: &Connection) -> Demand {
 /// The hash of the CA set that the connection's client is verified against. It takes milliseconds
 /// if there are many, so it is made once for a context, or for a connection with a set of its own.
 fn authority(ssl: &SslRef, connection: &Connection) -> Binding {
-    let make = || {
+    let make = |policy: &Resumption| {
         let (certificates, names) = ffi::certificate_authorities(ssl);
-        // Without certificates to compare, whoever decides is out of sight: a directory that
-        // OpenSSL looks into when it verifies, or a callback. Such a set equals no other, unless
-        // the policy names it by its generation.
-        if certificates.is_empty() && !connection.policy().has_generation() {
+        // Without certificates to compare, whoever decides is out of sight: a directory that OpenSSL
+        // looks into when it verifies, or a callback. Such a set equals no other, unless the policy
+        // names it by its generation.
+        if certificates.is_empty() && !policy.has_generation() {
             let mut unique = [0; 16];
             // Without randomness no handshake gets this far.
             let _ = ffi::random(&mut unique);
@@ -63,8 +63,10 @@ fn authority(ssl: &SslRef, connection: &Connection) -> Binding {
         stamp::authority(certificates, names)
     };
     match ffi::applied(ssl.ssl_context()) {
-        Some(applied) if ffi::has_ca_set_of_context(ssl) => applied.authority(ssl, make),
-        _ => connection.authority(ssl, make),
+        Some(applied) if ffi::has_ca_set_of_context(ssl) => {
+            applied.authority(ssl, || make(applied.policy()))
+        }
+        _ => connection.authority(ssl, || make(connection.policy())),
     }
 }
 
@@ -93,7 +95,10 @@ pub(crate) fn admit(ssl: &SslRef, session: &SslSessionRef, here: &Here) -> Resul
             return Err(Reason::Forgotten);
         }
     }
-    policy.missed().is_met_by(&stamp, unix_seconds(here.now))?;
+    connection
+        .owner()
+        .missed()
+        .is_met_by(&stamp, unix_seconds(here.now))?;
     demand(ssl, connection).is_met_by(&stamp)?;
     Ok(stamp)
 }
@@ -112,20 +117,32 @@ pub(crate) fn may_go_on(ssl: &SslRef, now: SystemTime) -> bool {
     if connection.outcome().is_some() || !ssl.session_reused() {
         return true;
     }
-    let Some(stamp) = connection.resuming() else {
-        // Not by us: an external pre-shared key has no stamp. A session of ours that is resumed
-        // past us has not been checked.
-        let session = ssl.session().map(ffi::appdata);
-        return session.and_then(Stamp::from_bytes).is_none();
+    let Some(stamp) = resumed_stamp(ssl) else {
+        // An external pre-shared key: the application's affair.
+        return true;
     };
+    if connection.resuming() != Some(&stamp) {
+        // A session of ours that is resumed past us has not been checked.
+        return false;
+    }
     let demand = demand(ssl, connection);
-    let met = demand.is_met_by(stamp).is_ok();
+    let met = demand.is_met_by(&stamp).is_ok();
     if !met {
-        let policy = connection.policy();
-        let until = unix_seconds(now).saturating_add(policy.longest_lifetime());
-        policy.missed().remember(stamp.binding, demand, until);
+        let until = unix_seconds(now).saturating_add(REMEMBERED.as_secs());
+        connection
+            .owner()
+            .missed()
+            .remember(stamp.binding, demand, until);
     }
     met
+}
+
+/// How long a demand that came too late is remembered. After that one more connection may fail.
+const REMEMBERED: Duration = Duration::from_secs(60 * 60);
+
+/// The stamp of the session that a connection resumes.
+pub(crate) fn resumed_stamp(ssl: &SslRef) -> Option<Stamp> {
+    ssl.session().map(ffi::appdata).and_then(Stamp::from_bytes)
 }
 
 /// Stamps a session that OpenSSL is just making, and sets when it ends.

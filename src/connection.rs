@@ -19,6 +19,9 @@ use crate::store::{Session, SessionKey};
 /// How often the store is asked in one handshake, however many sessions the client offers.
 pub(crate) const MAX_LOOKUPS: usize = 4;
 
+/// How many sessions a connection keeps in mind as its own; of more, the oldest stay in the store.
+const MAX_OWN: usize = 512;
+
 /// The state of one connection, kept in the ex-data of its `SSL`.
 ///
 /// Its owner is the policy of the context that accepted the connection, whatever context the
@@ -33,7 +36,7 @@ pub(crate) struct Connection {
     /// What the store said: after a HelloRetryRequest OpenSSL asks for the same sessions again. The
     /// store is spared that, and a session that was taken out of it is not lost.
     answers: Vec<(SessionKey, Result<Session, Reason>)>,
-    /// The session in the store that OpenSSL was given to resume.
+    /// The session, still in the store, that OpenSSL was given to resume.
     given: Option<SessionKey>,
     /// The sessions in the store that are this connection's: made in it, or resumed by it.
     own: Vec<SessionKey>,
@@ -101,6 +104,7 @@ impl Connection {
 
     pub(crate) fn decline(&mut self, reason: Reason) {
         self.offered = Offered::Declined(reason);
+        self.given = None;
     }
 
     pub(crate) fn supply(&mut self, source: Source, stamp: Stamp) {
@@ -162,8 +166,14 @@ impl Connection {
         self.given = Some(key);
     }
 
-    pub(crate) fn made(&mut self, key: SessionKey) {
-        self.own.push(key);
+    /// A session was stored under this key. What could end with the connection is kept in mind.
+    pub(crate) fn made(&mut self, key: SessionKey, tls13: bool) {
+        if (!tls13 || self.policy().is_strict()) && !self.own.contains(&key) {
+            if self.own.len() >= MAX_OWN {
+                self.own.remove(0);
+            }
+            self.own.push(key);
+        }
     }
 
     pub(crate) fn close(&mut self) {
@@ -191,8 +201,14 @@ impl Connection {
 
     /// The handshake is complete: settles the outcome and counts it, the first time only. In TLS
     /// 1.2 OpenSSL reports completion again when a renegotiation is refused.
-    pub(crate) fn complete(&mut self, version: SslVersion, reused: bool) {
-        self.own.extend(self.given.take().filter(|_| reused));
+    ///
+    /// `resumed` is the stamp of the session that was resumed, if it has one: OpenSSL may have gone
+    /// on to another than it was given, an external pre-shared key.
+    pub(crate) fn complete(&mut self, version: SslVersion, reused: bool, resumed: Option<Stamp>) {
+        let ours = reused && resumed.is_some() && self.resuming() == resumed.as_ref();
+        if let Some(key) = self.given.take().filter(|_| ours) {
+            self.made(key, version == SslVersion::TLS1_3);
+        }
         self.answers = Vec::new();
         // With early data OpenSSL says so before the client's Finished, which a connection that is
         // being failed does not read.
@@ -200,7 +216,7 @@ impl Connection {
             return;
         }
         let handshake = match (reused, self.offered) {
-            (true, Offered::Supplied(source, _)) => Handshake::Resumed(source),
+            (true, Offered::Supplied(source, _)) if ours => Handshake::Resumed(source),
             (true, _) => Handshake::Resumed(Source::Other),
             (false, _) if self.policy().is_off() => Handshake::Full(Reason::Off),
             (false, Offered::Nothing) => Handshake::Full(Reason::NothingOffered),
@@ -242,7 +258,7 @@ mod tests {
     fn settled(policy: &Resumption, reused: bool, act: impl FnOnce(&mut Connection)) -> Handshake {
         let mut connection = connection(policy);
         act(&mut connection);
-        connection.complete(SslVersion::TLS1_3, reused);
+        connection.complete(SslVersion::TLS1_3, reused, reused.then(stamp));
         connection.outcome().unwrap().handshake
     }
 
@@ -283,8 +299,8 @@ mod tests {
     fn a_connection_is_counted_once() {
         let policy = Resumption::off();
         let mut connection = connection(&policy);
-        connection.complete(SslVersion::TLS1_2, false);
-        connection.complete(SslVersion::TLS1_2, true);
+        connection.complete(SslVersion::TLS1_2, false, None);
+        connection.complete(SslVersion::TLS1_2, true, None);
         let stats = policy.stats();
         assert_eq!((stats.tls12.full, stats.tls12.resumed), (1, 0));
     }

@@ -8,6 +8,7 @@ use openssl::ssl::{SslContextBuilder, SslOptions, SslRef, SslSessionCacheMode, S
 
 use crate::error::Error;
 use crate::ffi;
+use crate::missed::Missed;
 use crate::outcome::Outcome;
 use crate::resumption::Resumption;
 use crate::stamp::Binding;
@@ -34,6 +35,8 @@ pub(crate) struct Applied {
     usurped: OnceLock<bool>,
     /// Whether the session id context has been compared.
     id_context_compared: AtomicBool,
+    /// Of this context's connections only: elsewhere the same name may demand something else.
+    missed: Missed,
     /// The hash of the context's CA set, made once: its certificates may be many.
     authority: OnceLock<Binding>,
 }
@@ -41,6 +44,10 @@ pub(crate) struct Applied {
 impl Applied {
     pub(crate) fn policy(&self) -> &Resumption {
         &self.policy
+    }
+
+    pub(crate) fn missed(&self) -> &Missed {
+        &self.missed
     }
 
     pub(crate) fn info_before(&self) -> Option<ffi::InfoCallback> {
@@ -83,6 +90,7 @@ impl Applied {
             verify: SslVerifyMode::NONE,
             usurped: OnceLock::new(),
             id_context_compared: AtomicBool::new(true),
+            missed: Missed::default(),
             authority: OnceLock::new(),
         })
     }
@@ -165,6 +173,7 @@ impl SslContextBuilderExt for SslContextBuilder {
             verify,
             usurped: OnceLock::new(),
             id_context_compared: AtomicBool::new(false),
+            missed: Missed::default(),
             authority: OnceLock::new(),
         })?;
         Ok(())

@@ -13,7 +13,6 @@ use crate::context::Settings;
 use crate::forgotten::Forgotten;
 use crate::guard::{DropShield, catch};
 use crate::keys::TicketKeys;
-use crate::missed::Missed;
 use crate::stamp::{self, Binding, unix_seconds};
 use crate::stats::{Counters, Stats};
 use crate::store::SessionStore;
@@ -52,7 +51,6 @@ pub struct Resumption {
 struct Shared {
     counters: Counters,
     forgotten: Forgotten,
-    missed: Missed,
     /// When the newest handshake began, in seconds since the Unix epoch. Not always in the past:
     /// the clock may have been ahead.
     newest: AtomicU64,
@@ -355,10 +353,6 @@ impl Resumption {
         &self.shared.forgotten
     }
 
-    pub(crate) fn missed(&self) -> &Missed {
-        &self.shared.missed
-    }
-
     /// In seconds. Contexts may have been given a clone with a longer lifetime.
     pub(crate) fn longest_lifetime(&self) -> u64 {
         let applied = self.shared.lifetime.load(Relaxed);
@@ -368,7 +362,9 @@ impl Resumption {
     /// The second that no session made so far is younger than.
     fn newest(&self) -> u64 {
         let now = unix_seconds(SystemTime::now());
-        now.max(self.shared.newest.load(Relaxed))
+        // What is further ahead than a lifetime does not resume now.
+        let ahead = now.saturating_add(self.longest_lifetime());
+        self.shared.newest.load(Relaxed).min(ahead).max(now)
     }
 
     /// A handshake begins.

@@ -77,6 +77,10 @@ pub(crate) fn get_session(ssl: &mut SslRef, id: &[u8], now: SystemTime) -> Optio
     match found {
         Ok((session, stamp)) => {
             connection.supply(Source::Store, stamp);
+            if !is_taken(connection.policy(), here.version) {
+                let key = key_of(connection.policy(), here.version, id);
+                connection.give(key);
+            }
             Some(session)
         }
         Err(reason) => {
@@ -86,15 +90,22 @@ pub(crate) fn get_session(ssl: &mut SslRef, id: &[u8], now: SystemTime) -> Optio
     }
 }
 
+fn key_of(policy: &Resumption, version: SslVersion, id: &[u8]) -> SessionKey {
+    SessionKey::derive(policy.scope_bytes(), version == SslVersion::TLS1_3, id)
+}
+
+/// Whether a lookup takes the session out of the store. Not in TLS 1.2, whose ids are sent in clear:
+/// who saw one could use up a session that is not theirs.
+fn is_taken(policy: &Resumption, version: SslVersion) -> bool {
+    version == SslVersion::TLS1_3 && policy.is_single_use()
+}
+
 /// Finds the session of this id, in the store or where it was remembered.
 fn find(connection: &mut Connection, id: &[u8], here: &Here) -> Result<SslSession, Reason> {
     if id.len() != ID_LEN {
         return Err(Reason::NotFound);
     }
-    let policy = connection.policy();
-    let tls13 = here.version == SslVersion::TLS1_3;
-    let key = SessionKey::derive(policy.scope_bytes(), tls13, id);
-    connection.give(key);
+    let key = key_of(connection.policy(), here.version, id);
     if let Some(answer) = connection.answer(&key) {
         return decode(&key, id, &answer?).ok_or(Reason::StoreFailed);
     }
@@ -103,8 +114,7 @@ fn find(connection: &mut Connection, id: &[u8], here: &Here) -> Result<SslSessio
         policy.counters().capped.add_one();
         return Err(Reason::NotFound);
     }
-    // TLS 1.2 ids are sent in clear: who saw one could use up a session that is not theirs.
-    let once = tls13 && policy.is_single_use();
+    let once = is_taken(policy, here.version);
     let (answer, session) = match ask(policy, &key, id, once, here.now) {
         Ok((record, session)) => (Ok(record), Ok(session)),
         Err(reason) => (Err(reason), Err(reason)),

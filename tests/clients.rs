@@ -467,20 +467,14 @@ fn silent_clients_do_not_keep_an_honest_one_waiting_and_signals_stop_the_server(
 fn clients_that_trickle_do_not_push_an_honest_one_out() {
     let server = Server::start(&["--mode", "stateful"]);
     let hello = client_hello();
-    let address = server.address;
-    let mut trickling: Vec<_> = (0..600)
-        .map(|_| TcpStream::connect(server.address).unwrap())
-        .collect();
+    let connect = |_| TcpStream::connect(server.address).unwrap();
+    let mut trickling: Vec<_> = (0..600).map(connect).collect();
     let (stop, stopped) = std::sync::mpsc::channel();
     std::thread::scope(|scope| {
         scope.spawn(move || {
             for byte in hello.chunks(1).cycle() {
-                for stream in &mut trickling {
-                    // Whom the server has closed comes back.
-                    if stream.write_all(byte).is_err() {
-                        *stream = TcpStream::connect(address).unwrap();
-                    }
-                }
+                // Those whom the server has closed to make room stay away.
+                trickling.retain_mut(|stream| stream.write_all(byte).is_ok());
                 if stopped.recv_timeout(Duration::from_millis(10)).is_ok() {
                     break;
                 }

@@ -15,7 +15,7 @@ use std::time::SystemTime;
 
 use foreign_types::{ForeignType, ForeignTypeRef};
 use openssl::cipher_ctx::CipherCtxRef;
-use openssl::ssl::{SslRef, SslSessionRef};
+use openssl::ssl::{SslRef, SslSessionRef, SslVersion};
 use openssl_sys as sys;
 
 use super::declare::*;
@@ -34,9 +34,11 @@ use crate::{stateful, stateless};
 /// before a ClientHello or server name callback can switch it to another.
 fn start(ssl: &mut SslRef) -> Option<()> {
     let owner = Arc::clone(applied(ssl.ssl_context())?);
-    // A connection that has sent a Finished message already is being renegotiated; its outcome
-    // stands. An SSL reused after `SSL_clear` has not.
-    if !ssl.is_server() || ssl.finished(&mut []) > 0 {
+    // A START in the middle of things is a renegotiation, or the way on after SSL_read_early_data
+    // returned: the connection is the one it was. An SSL reused after `SSL_clear` is a new one.
+    // SAFETY: reads fields of a live SSL.
+    let is_new = unsafe { SSL_in_before(ssl.as_ptr()) } == 1;
+    if !ssl.is_server() || !is_new {
         return None;
     }
     if owner.is_usurped(ssl) {
@@ -54,9 +56,15 @@ fn start(ssl: &mut SslRef) -> Option<()> {
 }
 
 fn done(ssl: &mut SslRef) -> Option<()> {
+    // SSL_read_early_data returns, and OpenSSL says DONE, after a HelloRetryRequest and after the
+    // server's Finished; the handshake is complete with the client's.
+    if ssl.finished(&mut []) == 0 || ssl.peer_finished(&mut []) == 0 {
+        return None;
+    }
     let version = ssl.version2()?;
     let reused = ssl.session_reused();
-    connection_mut(ssl)?.complete(version, reused);
+    let resumed = binding::resumed_stamp(ssl).filter(|_| reused);
+    connection_mut(ssl)?.complete(version, reused, resumed);
     notice_id_context(ssl);
     Some(())
 }
@@ -120,13 +128,13 @@ pub(crate) fn shielded<T>(otherwise: T, body: impl FnOnce() -> T) -> T {
 }
 
 thread_local! {
-    /// Whether the info callback of somebody else is being called.
-    static CHAINING: Cell<bool> = const { Cell::new(false) };
+    /// The connection for which the info callback of somebody else is being called.
+    static CHAINING: Cell<*const sys::SSL> = const { Cell::new(ptr::null()) };
 }
 
 /// `SSL_CTX_set_info_callback`: sees where a handshake starts and where it is done.
 pub(super) unsafe extern "C" fn info(ssl: *const sys::SSL, event: c_int, value: c_int) {
-    if CHAINING.get() {
+    if ptr::eq(CHAINING.get(), ssl) {
         // Somebody who took the context's callback from us calls it, as we call theirs.
         return;
     }
@@ -147,10 +155,10 @@ pub(super) unsafe extern "C" fn info(ssl: *const sys::SSL, event: c_int, value: 
         info_callback_but_ours(ssl.ssl_context())
     });
     if let Some(before) = before {
-        CHAINING.set(true);
+        let outer = CHAINING.replace(ssl);
         // SAFETY: what was set as an info callback may be called as one.
         unsafe { before(ssl, event, value) };
-        CHAINING.set(false);
+        CHAINING.set(outer);
     }
 }
 
@@ -167,7 +175,7 @@ pub(super) unsafe extern "C" fn new_session(
         if let Some(key) = stateful::new_session(ssl, session)
             && let Some(connection) = connection_mut(ssl)
         {
-            connection.made(key);
+            connection.made(key, session.protocol_version() == SslVersion::TLS1_3);
         }
     });
     // We kept no reference to the session.
