@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use openssl::asn1::{Asn1Time, Asn1TimeRef};
 use openssl::hash::MessageDigest;
-use openssl::ssl::{NameType, SslRef, SslSessionRef, SslVerifyMode};
+use openssl::ssl::{NameType, SslRef, SslSessionRef, SslVerifyMode, SslVersion};
 
 use crate::connection::Connection;
 use crate::ffi;
@@ -13,13 +13,17 @@ use crate::outcome::Reason;
 use crate::resumption::Resumption;
 use crate::stamp::{self, Binding, Claims, Demand, Here, Stamp, unix_seconds};
 
+/// The server name in the ClientHello that is being processed.
+fn offered_name(ssl: &SslRef) -> Option<&[u8]> {
+    ffi::server_name_extension(ssl).map(host_name)
+}
+
 /// What a session must be to be resumed now: the client's offer is being looked up, and the server
 /// name is not known but from the ClientHello itself.
 pub(crate) fn here(ssl: &SslRef, policy: &Resumption, now: SystemTime) -> Option<Here> {
-    let name = ffi::server_name_extension(ssl).map(host_name);
     Some(Here {
         version: ssl.version2()?,
-        binding: policy.binding(name),
+        binding: policy.binding(offered_name(ssl)),
         lifetime: policy.lifetime_value().as_secs(),
         cutoff: policy.cutoff(),
         certificates: policy.resumes_certificates(),
@@ -33,6 +37,13 @@ fn host_name(extension: &[u8]) -> &[u8] {
     match extension {
         [_, _, 0, _, _, name @ ..] => name,
         other => other,
+    }
+}
+
+fn same(one: Option<&[u8]>, other: Option<&[u8]>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => one.eq_ignore_ascii_case(other),
+        (one, other) => one == other,
     }
 }
 
@@ -85,6 +96,10 @@ pub(crate) fn admit(ssl: &SslRef, session: &SslSessionRef, here: &Here) -> Resul
     let connection = ffi::connection(ssl).ok_or(Reason::NotFound)?;
     let policy = connection.policy();
     let stamp = stamp::check(&Claims::of(session), here)?;
+    // When it resumes TLS 1.2, OpenSSL tells the server name callback the name in the session.
+    if here.version != SslVersion::TLS1_3 && !same(ffi::hostname(session), offered_name(ssl)) {
+        return Err(Reason::OtherBinding);
+    }
     if policy.forgotten().is_listing()
         && let Some(certificate) = ffi::peer_certificate(session)
     {
@@ -151,12 +166,19 @@ pub(crate) fn stamp_session(ssl: &SslRef, session: &SslSessionRef) {
         return;
     };
     let policy = connection.policy();
+    let name = ssl.servername_raw(NameType::HOST_NAME);
+    if session.protocol_version() != SslVersion::TLS1_3 && !ssl.session_reused() {
+        // OpenSSL puts it there only if a server name callback said yes; without it the callback of
+        // another context, or the one of tomorrow, would see no name when the session is resumed.
+        name.into_iter()
+            .for_each(|name| ffi::set_hostname(session, name));
+    }
     // A resumption hands the stamp on: name and demand were compared with it.
     let inherited = Stamp::from_bytes(ffi::appdata(session)).filter(|_| ssl.session_reused());
     let certificate = ffi::peer_certificate(session);
     let stamp = inherited.unwrap_or_else(|| Stamp {
         time: connection.started(),
-        binding: policy.binding(ssl.servername_raw(NameType::HOST_NAME)),
+        binding: policy.binding(name),
         authority: demand(ssl, connection).authority,
         authenticated: certificate.is_some(),
     });

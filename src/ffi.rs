@@ -3,7 +3,7 @@
 
 #![allow(unsafe_code)]
 
-use std::ffi::{c_int, c_long};
+use std::ffi::{CStr, CString, c_int, c_long};
 use std::ptr;
 use std::slice;
 use std::sync::{Arc, OnceLock};
@@ -220,6 +220,22 @@ pub(crate) fn finish_session(session: &SslSessionRef, appdata: &[u8], timeout: u
     let timeout = c_long::try_from(timeout).unwrap_or(c_long::MAX);
     // SAFETY: sets a field of a live session.
     unsafe { SSL_SESSION_set_timeout(session.as_ptr(), timeout) };
+}
+
+/// The server name in a session: what `SSL_get_servername` says when a TLS 1.2 session is resumed.
+pub(crate) fn hostname(session: &SslSessionRef) -> Option<&[u8]> {
+    // SAFETY: reads a field of a live session.
+    let name = unsafe { SSL_SESSION_get0_hostname(session.as_ptr()) };
+    // SAFETY: if there is one it is a string that lives in the session, which the result borrows.
+    (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) }.to_bytes())
+}
+
+/// Writes the server name of a session that OpenSSL is just making.
+pub(crate) fn set_hostname(session: &SslSessionRef, name: &[u8]) {
+    // OpenSSL lets no name with a zero byte in it get this far.
+    let Ok(name) = CString::new(name) else { return };
+    // SAFETY: OpenSSL copies the string; without memory for that the session stays without.
+    unsafe { SSL_SESSION_set1_hostname(session.as_ptr(), name.as_ptr()) };
 }
 
 /// The client certificate in a session.

@@ -314,6 +314,45 @@ fn a_hello_retry_request_does_not_lose_a_session_that_was_taken() {
     );
 }
 
+/// A server that reads early data, though there is none, goes through the handshake in pieces.
+#[test]
+fn a_handshake_in_pieces_is_one_connection() {
+    use openssl::ssl::SslStream;
+    use openssl_resumption::SslRefExt;
+    for groups in ["P-256", "P-256:P-384"] {
+        let store = Arc::new(Counting::default());
+        let policy = Resumption::stateful(Arc::clone(&store)).single_use(true);
+        let mut builder = acceptor();
+        builder
+            .set_groups_list(groups.rsplit(':').next().unwrap())
+            .unwrap();
+        builder.set_resumption(&policy).unwrap();
+        let context = builder.build().into_context();
+        let client = Client::with(Kind::Tls13, |c| c.set_groups_list(groups)).unwrap();
+        let connect = |session: Option<&[u8]>| {
+            let (near, far) = UnixStream::pair().unwrap();
+            let ssl = Ssl::new(&context).unwrap();
+            let server = thread::spawn(move || {
+                let mut stream = SslStream::new(ssl, far).unwrap();
+                assert_eq!(stream.read_early_data(&mut [0; 8]).unwrap(), 0);
+                stream.accept().unwrap();
+                stream.write_all(b"hello").unwrap();
+                stream.shutdown().unwrap();
+                stream.ssl().resumption().unwrap().handshake
+            });
+            let stream = client.connect(near, session).unwrap();
+            let seen = client.finish(stream).unwrap();
+            (server.join().unwrap(), seen)
+        };
+        let (first, seen) = connect(None);
+        assert_eq!(first, Full(Reason::NothingOffered), "{groups}");
+        let (second, _) = connect(seen.sessions.last().map(Vec::as_slice));
+        assert_eq!(second, Resumed(Source::Store), "{groups}");
+        assert_eq!(store.takes.load(Relaxed), 1, "{groups}");
+        assert_eq!(handshakes(&policy.stats()), (1, 1), "{groups}");
+    }
+}
+
 /// With OpenSSL's replay protection off, early data would be taken as often as it is sent.
 #[test]
 fn early_data_switched_on_later_is_declined_and_the_connection_completes() {

@@ -320,6 +320,43 @@ fn session_id(session: &[u8]) -> Vec<u8> {
     session[at..at + 32].to_vec()
 }
 
+/// OpenSSL goes on to the next identity when we decline one, and the next may be a key that the
+/// application knows the client by.
+#[test]
+fn a_victims_ticket_offered_beside_a_pre_shared_key_does_not_touch_the_victims_session() {
+    use openssl_resumption::SslContextBuilderExt;
+    const SUITE: &str = "TLS_AES_128_GCM_SHA256";
+    for strict in [false, true] {
+        let policy = Resumption::stateful(MemoryStore::default());
+        let policy = if strict { policy.strict() } else { policy };
+        let mut builder = acceptor();
+        builder.set_psk_server_callback(|_, identity, key| {
+            key[..32].fill(7);
+            Ok(if identity == Some(b"mallory") { 32 } else { 0 })
+        });
+        builder.set_resumption(&policy).unwrap();
+        let context = builder.build().into_context();
+        let victim = Client::with(Kind::Tls13, |c| c.set_ciphersuites(SUITE)).unwrap();
+        let victims = meet(&context, &victim, None);
+
+        let mallory = Client::with(Kind::Tls13, |c| {
+            c.set_psk_client_callback(|_, _, identity, key| {
+                identity[..8].copy_from_slice(b"mallory\0");
+                key[..32].fill(7);
+                Ok(32)
+            });
+            c.set_ciphersuites(SUITE)
+        });
+        let mallory = mallory.unwrap().server_name("another.example");
+        let (_, resumed) = end(&context, &mallory, victims.next(), End::Dropped);
+        assert!(resumed, "the key was not used");
+        assert_eq!(policy.stats().resumed(Source::Other), 1);
+
+        let met = meet(&context, &victim, victims.next());
+        assert_eq!(met.agreed(), Resumed(Source::Store), "strict {strict}");
+    }
+}
+
 /// A client that has a session of its own may fail a renegotiation in which it offers a stranger's.
 #[test]
 fn a_failed_renegotiation_under_a_victims_id_does_not_touch_the_victims_session() {

@@ -372,6 +372,28 @@ fn another_demand_in_the_server_name_callback_is_failed_once_and_full_from_then_
     }
 }
 
+/// The same name at another listener may be open to all: what was demanded too late at one is
+/// nothing to the other.
+#[test]
+fn a_demand_that_came_too_late_is_remembered_where_it_was_made() {
+    let ca = mint("clients", None).unwrap();
+    for (mode, policy) in modes().into_iter().take(3) {
+        for kind in [Kind::Tls12, Kind::Tls13] {
+            let what = format!("{mode} {kind:?}");
+            let public = context(&policy);
+            let admin = Servers::new(Style::ServerName, Change::Same, &policy, &ca);
+            admin.armed.store(true, SeqCst);
+            let client = Client::new(kind).unwrap().server_name("b.example");
+            let met = meet(&public, &client, None);
+            let before = policy.stats().failed_closed;
+            let (_, refused) = try_meet(&admin.b, &client, met.next());
+            assert!(refused.is_some(), "{what}");
+            assert_eq!(policy.stats().failed_closed, before + 1, "{what}");
+            assert!(meet(&public, &client, met.next()).client.resumed, "{what}");
+        }
+    }
+}
+
 /// Certificates in a directory, which OpenSSL looks into when it verifies, are not to be compared.
 #[test]
 fn cas_in_a_directory_are_no_set_to_resume_across_contexts() {

@@ -97,6 +97,11 @@ unsafe extern "C" {
         arg: *mut c_void,
     );
     pub(super) fn SSL_in_before(ssl: *const sys::SSL) -> c_int;
+    pub(super) fn SSL_SESSION_get0_hostname(session: *const sys::SSL_SESSION) -> *const c_char;
+    pub(super) fn SSL_SESSION_set1_hostname(
+        session: *mut sys::SSL_SESSION,
+        name: *const c_char,
+    ) -> c_int;
     pub(super) fn X509_STORE_up_ref(store: *mut sys::X509_STORE) -> c_int;
     pub(super) fn SSL_get_options(ssl: *const sys::SSL) -> u64;
     pub(super) fn SSL_SESSION_get0_id_context(
