@@ -11,7 +11,7 @@ use crate::keys::KeyError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The [`lifetime`](crate::Resumption::lifetime) is out of bounds.
+    /// The [`lifetime`](crate::Resumption::lifetime) is below 1 second or above 7 days, in any mode.
     #[error(
         "lifetime must be at least 1 second and at most 7 days, not {0:?}; see Resumption::lifetime"
     )]
@@ -26,7 +26,8 @@ pub enum Error {
     )]
     EarlyData(u32),
 
-    /// [`single_use`](crate::Resumption::single_use) needs what the policy does not have.
+    /// [`single_use`](crate::Resumption::single_use) needs what the policy does not have: the
+    /// stateful mode, or a store whose `take` is atomic. The text says which.
     #[error("single use needs {0}")]
     SingleUse(&'static str),
 

@@ -104,12 +104,15 @@ counted! {
     /// Why a handshake was full.
     Reason {
         /// The client offered nothing that this mode could resume in the version negotiated:
-        /// nothing at all, or for example a sealed ticket to a stateful policy.
+        /// nothing at all, or for example in TLS 1.3 a sealed ticket to a stateful policy. (In TLS
+        /// 1.2 a client sends an id with its ticket, which is `NotFound`.)
         NothingOffered => "nothing offered",
         /// The store has no session under the id or stateful ticket that the client offered; also
-        /// if it was made in another scope, which is part of what a store is asked for.
+        /// if it was made in another scope, which is part of what a store is asked for, if the id is
+        /// not of OpenSSL's length, or if the store had been asked four times in the handshake.
         NotFound => "not found",
-        /// The session had reached the end of its lifetime.
+        /// The session had reached the end of its lifetime, or its client certificate the end of its
+        /// own; or its time lies more than a lifetime in the future.
         Expired => "expired",
         /// The ticket was sealed under a key that the ring does not hold (any more).
         UnknownKey => "unknown key",
@@ -120,8 +123,8 @@ counted! {
         WrongContext => "wrong context",
         /// The session carries no stamp of this library: another product made it.
         NoStamp => "no stamp",
-        /// The session was made for another server name, scope or generation, or under a demand for
-        /// client certificates of another set of CAs.
+        /// The session was made for another server name, scope or generation, or where client
+        /// certificates of another set of CAs were asked for, or none.
         OtherBinding => "other binding",
         /// A client certificate is demanded, and the session was made without one.
         Unauthenticated => "unauthenticated",

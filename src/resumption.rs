@@ -245,7 +245,8 @@ impl Resumption {
         self
     }
 
-    /// How large a session may be to be stored, in bytes of its record; 16 KiB by default. A larger
+    /// How large a session may be to be stored, in bytes of its record; 16 KiB by default, 0 stores
+    /// nothing. A larger
     /// one, which has a large client certificate in it, is not stored and counted in
     /// [`StoreStats::too_large`](crate::StoreStats::too_large).
     #[must_use]
@@ -430,7 +431,7 @@ impl Resumption {
     }
 }
 
-/// Shows the mode and the knobs, the names of ticket keys, and no secret.
+/// Shows the mode and the knobs but the generation, the names of ticket keys, and no secret.
 impl fmt::Debug for Resumption {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mode = match self.mode {

@@ -106,13 +106,13 @@ pub struct Handshakes {
 }
 
 /// What was asked of the store, and how it answered. Each lookup is one of hit, miss, expired or
-/// error; a failed `put` is an error too.
+/// error; a failed `put` or `remove` is an error too.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StoreStats {
     /// Calls of `put` that succeeded.
     pub puts: u64,
-    /// Lookups that found a session.
+    /// Lookups that found a session; it may have been declined for another reason.
     pub hits: u64,
     /// Lookups that found none.
     pub misses: u64,
@@ -123,7 +123,7 @@ pub struct StoreStats {
     pub errors: u64,
     /// Calls that took 10 ms or longer, whatever their answer.
     pub slow: u64,
-    /// Sessions removed from the store: after a fatal alert, or by
+    /// Calls of `remove` that succeeded: after a fatal alert, or by
     /// [`strict`](crate::Resumption::strict).
     pub removed: u64,
     /// Sessions not stored because they were larger than
@@ -135,11 +135,11 @@ pub struct StoreStats {
     pub usage: Option<Usage>,
 }
 
-/// What became of tickets. All but `sealed` are counted when a handshake completes, once each.
+/// What became of tickets. What is counted by handshakes is counted when they complete, once each.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TicketStats {
-    /// Tickets sealed and given to clients.
+    /// Tickets sealed.
     pub sealed: u64,
     /// Handshakes whose ticket was opened, whether or not its session was then resumed.
     pub opened: u64,
@@ -149,10 +149,10 @@ pub struct TicketStats {
     pub unknown_key: u64,
     /// Handshakes whose ticket was damaged or forged.
     pub malformed: u64,
-    /// How long the active key has been sealing; `None` if the mode has no keys. Like
+    /// How long the active key has been sealing; `None` before there is one. Like
     /// `key_failures` it is the keys' own: policies that share keys share both.
     pub key_age: Option<Duration>,
-    /// How often the source gave no keys when it was asked, so that the old ones went on.
+    /// How often the source gave no keys when it was asked; the old ones, if any, went on.
     pub key_failures: u64,
 }
 

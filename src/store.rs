@@ -29,7 +29,7 @@ pub use memory::MemoryStore;
 ///
 /// use openssl_resumption::{Resumption, Session, SessionKey, SessionStore, StoreError};
 ///
-/// /// Sessions in files would be as long: errors of any kind become a `StoreError`.
+/// /// A store that never evicts; any error becomes a `StoreError`.
 /// struct Unbounded(Mutex<HashMap<SessionKey, Session>>);
 ///
 /// impl SessionStore for Unbounded {
@@ -74,6 +74,9 @@ pub trait SessionStore: Send + Sync + 'static {
 
     /// Removes the session under `key`, if there is one.
     ///
+    /// Called after a handshake: on a fatal alert, and under
+    /// [`strict`](crate::Resumption::strict) when a connection is freed, on whatever thread.
+    ///
     /// # Errors
     ///
     /// The session may still be there.
@@ -81,7 +84,8 @@ pub trait SessionStore: Send + Sync + 'static {
 
     /// Removes and returns the session under `key`.
     ///
-    /// By default unsupported; see [`takes_once`](Self::takes_once).
+    /// Called for TLS 1.3 under [`single_use`](crate::Resumption::single_use). By default
+    /// unsupported; see [`takes_once`](Self::takes_once).
     ///
     /// # Errors
     ///
@@ -91,12 +95,13 @@ pub trait SessionStore: Send + Sync + 'static {
         Err(StoreError::unsupported())
     }
 
-    /// Whether [`take`](Self::take) is atomic: of many callers at most one gets the session.
+    /// Whether [`take`](Self::take) is atomic: of many callers at most one gets the session. By
+    /// default false.
     fn takes_once(&self) -> bool {
         false
     }
 
-    /// What the store holds, for [`Stats`](crate::Stats); `None` if it does not know.
+    /// What the store holds, for [`Stats`](crate::Stats); `None`, the default, if it does not know.
     fn usage(&self) -> Option<Usage> {
         None
     }
