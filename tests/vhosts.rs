@@ -724,6 +724,52 @@ fn meet_here(
     })
 }
 
+/// What was found of the store that the ClientHello callback gave a connection says nothing of the
+/// one that the server name callback gives it after that.
+#[test]
+fn a_connection_that_gets_another_store_on_its_way_is_looked_at_again() {
+    let (old, new) = (mint("old", None).unwrap(), mint("new", None).unwrap());
+    let me = mint("me", Some(&old)).unwrap();
+    let store = |ca: &openssl::x509::X509| {
+        let mut store = X509StoreBuilder::new().unwrap();
+        store.add_cert(ca.clone()).unwrap();
+        store.build()
+    };
+    for (mode, policy) in modes().into_iter().take(3) {
+        for kind in [Kind::Tls12, Kind::Tls13] {
+            let (first_ca, second_ca) = (old.cert.clone(), new.cert.clone());
+            let armed = Arc::new(AtomicBool::new(false));
+            let switched = Arc::clone(&armed);
+            let mut builder = acceptor();
+            builder.set_client_hello_callback(move |ssl, _| {
+                ssl.set_verify_cert_store(store(&first_ca)).unwrap();
+                ssl.set_verify(DEMAND);
+                Ok(ClientHelloResponse::SUCCESS)
+            });
+            builder.set_servername_callback(move |ssl, _| {
+                if switched.load(SeqCst) {
+                    ssl.set_verify_cert_store(store(&second_ca)).unwrap();
+                }
+                Ok(())
+            });
+            builder.set_resumption(&policy).unwrap();
+            let context = builder.build().into_context();
+            let client = client_as(kind, &me);
+            let met = meet(&context, &client, None);
+            assert!(
+                meet(&context, &client, met.next()).client.resumed,
+                "{mode} {kind:?}"
+            );
+            armed.store(true, SeqCst);
+            let (_, refused) = try_meet(&context, &client, met.next());
+            assert!(
+                refused.is_some(),
+                "{mode} {kind:?}: a client of the other CA"
+            );
+        }
+    }
+}
+
 /// After the handshake has been failed nothing is written or read either, however often it is
 /// tried.
 #[test]
