@@ -9,7 +9,7 @@
     reason = "no public interface"
 )]
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::sync::{Arc, Mutex};
 
 use openssl::asn1::{Asn1Time, Asn1TimeRef};
@@ -187,6 +187,14 @@ impl Client {
         SslStream::new(self.ssl(session)?, stream)
     }
 
+    /// The first flight of a handshake that goes no further.
+    pub fn hello(&self, session: Option<&[u8]>) -> Vec<u8> {
+        let mut stream = self.start(Sink::default(), session).expect("a client");
+        let refused = stream.connect().expect_err("nobody answers");
+        assert!(refused.io_error().is_some(), "{refused}");
+        std::mem::take(&mut stream.get_mut().0)
+    }
+
     fn ssl(&self, session: Option<&[u8]>) -> Result<Ssl, ErrorStack> {
         self.sessions
             .lock()
@@ -220,7 +228,7 @@ impl Client {
     }
 
     /// Reads until the server closes, closes too, and returns what there was to see.
-    pub fn finish<S: Read + Write>(&self, mut stream: SslStream<S>) -> std::io::Result<Seen> {
+    pub fn finish<S: Read + Write>(&self, mut stream: SslStream<S>) -> io::Result<Seen> {
         let mut reply = Vec::new();
         stream.read_to_end(&mut reply)?;
         // The server may be gone already; the session is none the worse for it.
@@ -232,6 +240,27 @@ impl Client {
             sessions,
             reply,
         })
+    }
+}
+
+/// Takes what is written, and has nothing to read.
+#[derive(Default)]
+struct Sink(Vec<u8>);
+
+impl Read for Sink {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::ConnectionReset.into())
+    }
+}
+
+impl Write for Sink {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.0.extend_from_slice(buf);
+        Ok(buf.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
