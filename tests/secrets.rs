@@ -225,9 +225,7 @@ fn a_session_that_leaves_the_store_in_memory_leaves_zeros() {
 #[test]
 fn a_session_that_has_ended_leaves_zeros() {
     let store = MemoryStore::default();
-    let ended = [&[1; 9], &AES[..], WORDS].concat();
-    let mut ended = ended;
-    ended[1..9].copy_from_slice(&1_u64.to_be_bytes());
+    let ended = [&[1], &1_u64.to_be_bytes()[..], &AES, WORDS].concat();
     store
         .put(&key(0), Session::from_bytes(ended.leak()).unwrap())
         .unwrap();
