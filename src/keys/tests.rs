@@ -210,16 +210,29 @@ fn a_slow_source_keeps_one_handshake_waiting_and_no_other() {
     go.send(()).unwrap();
     keys.prepare(LIFETIME, at(0)).unwrap();
     let first = active(&keys, at(0));
-    std::thread::scope(|scope| {
-        let waiting = scope.spawn(|| active(&keys, at(600)));
-        while keys.shared.turning.try_lock().is_some() {
-            std::thread::yield_now();
-        }
-        assert_eq!(active(&keys, at(600)), first);
-        keys.prepare(LIFETIME, at(600)).unwrap();
-        go.send(()).unwrap();
-        assert_ne!(waiting.join().unwrap(), first);
-    });
+    // Not scoped threads: if one waits for ever, the test is to fail and not to wait with it.
+    let (done, answers) = std::sync::mpsc::channel();
+    let use_keys = |act: fn(&TicketKeys) -> Option<[u8; 16]>| {
+        let (keys, done) = (keys.clone(), done.clone());
+        std::thread::spawn(move || done.send(act(&keys)));
+    };
+    let answer = || {
+        answers
+            .recv_timeout(Duration::from_secs(10))
+            .expect("nothing waits for a slow source but the handshake that asked it")
+    };
+    use_keys(|keys| Some(active(keys, at(600))));
+    let begun = std::time::Instant::now();
+    while keys.shared.turning.try_lock().is_some() {
+        assert!(begun.elapsed() < Duration::from_secs(10), "nobody asked");
+        std::thread::yield_now();
+    }
+    use_keys(|keys| Some(active(keys, at(600))));
+    assert_eq!(answer(), Some(first));
+    use_keys(|keys| keys.prepare(LIFETIME, at(600)).err().map(|_| [0; 16]));
+    assert_eq!(answer(), None);
+    go.send(()).unwrap();
+    assert_ne!(answer(), Some(first));
 }
 
 /// A source that gives random keys, or fails, or panics, as told.
