@@ -153,7 +153,7 @@ pub(crate) fn may_go_on(ssl: &SslRef, now: SystemTime) -> bool {
 }
 
 /// How long a demand that came too late is remembered. After that one more connection may fail.
-const REMEMBERED: Duration = Duration::from_secs(60 * 60);
+const REMEMBERED: Duration = Duration::from_secs(3_600);
 
 /// The stamp of the session that a connection resumes.
 pub(crate) fn resumed_stamp(ssl: &SslRef) -> Option<Stamp> {
@@ -176,16 +176,22 @@ pub(crate) fn stamp_session(ssl: &SslRef, session: &SslSessionRef) {
     // A resumption hands the stamp on: name and demand were compared with it.
     let inherited = Stamp::from_bytes(ffi::appdata(session)).filter(|_| ssl.session_reused());
     let certificate = ffi::peer_certificate(session);
-    let stamp = inherited.unwrap_or_else(|| Stamp {
+    let made = || Stamp {
         time: connection.started(),
         binding: policy.binding(name),
         authority: demand(ssl, connection).authority,
         authenticated: certificate.is_some(),
-    });
-    let made = u64::try_from(session.time()).unwrap_or(0);
+    };
+    let stamp = match inherited {
+        Some(stamp) if connection.resumed_with(certificate) => stamp,
+        // The client has been asked for a certificate since (RFC 8446, section 4.6.2).
+        Some(Stamp { time, .. }) => Stamp { time, ..made() },
+        None => made(),
+    };
+    let dated = u64::try_from(session.time()).unwrap_or(0);
     let certificate_ends = certificate.map(|certificate| unix_time(certificate.not_after()));
     let lifetime = policy.lifetime_value().as_secs();
-    let timeout = stamp.timeout(made, lifetime, certificate_ends);
+    let timeout = stamp.timeout(dated, lifetime, certificate_ends);
     // What has ended already says so in the stamp: OpenSSL leaves a timeout of 0 out when it writes
     // a session and reads 3 in its place, and fails the connection whose ticket grows by that.
     let time = if timeout == 0 { 0 } else { stamp.time };

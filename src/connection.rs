@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use foreign_types::ForeignTypeRef;
 use openssl::ssl::{SslRef, SslVersion};
 use openssl::x509::store::X509Store;
+use openssl::x509::{X509, X509Ref};
 use parking_lot::Mutex;
 
 use crate::context::Applied;
@@ -36,6 +38,8 @@ pub(crate) struct Connection {
     /// What the store said: after a HelloRetryRequest OpenSSL asks for the same sessions again. The
     /// store is spared that, and a session that was taken out of it is not lost.
     answers: Vec<(SessionKey, Result<Session, Reason>)>,
+    /// The client's certificate in the session that OpenSSL was given to resume.
+    certificate: Option<X509>,
     /// The session, still in the store, that OpenSSL was given to resume.
     given: Option<SessionKey>,
     /// The sessions in the store that are this connection's: made in it, or resumed by it.
@@ -70,6 +74,7 @@ impl Connection {
             named: None,
             ticket: None,
             answers: Vec::new(),
+            certificate: None,
             given: None,
             own: Vec::new(),
             closed: false,
@@ -107,8 +112,15 @@ impl Connection {
         self.given = None;
     }
 
-    pub(crate) fn supply(&mut self, source: Source, stamp: Stamp) {
+    pub(crate) fn supply(&mut self, source: Source, stamp: Stamp, certificate: Option<&X509Ref>) {
         self.offered = Offered::Supplied(source, stamp);
+        self.certificate = certificate.map(ToOwned::to_owned);
+    }
+
+    /// Whether this is the very certificate that came with the session that OpenSSL was given to
+    /// resume. It is not if the client has been asked for another since.
+    pub(crate) fn resumed_with(&self, certificate: Option<&X509Ref>) -> bool {
+        self.certificate.as_ref().map(|own| own.as_ptr()) == certificate.map(X509Ref::as_ptr)
     }
 
     /// The stamp of the session that OpenSSL was given to resume.
@@ -275,13 +287,13 @@ mod tests {
             full(Reason::Expired)
         );
         assert_eq!(
-            settled(&policy, false, |c| c.supply(Source::Store, stamp())),
+            settled(&policy, false, |c| c.supply(Source::Store, stamp(), None)),
             full(Reason::WrongContext)
         );
         assert_eq!(
             settled(&policy, true, |c| {
                 c.decline(Reason::NotFound);
-                c.supply(Source::Store, stamp());
+                c.supply(Source::Store, stamp(), None);
             }),
             Handshake::Resumed(Source::Store)
         );

@@ -76,7 +76,7 @@ pub(crate) fn get_session(ssl: &mut SslRef, id: &[u8], now: SystemTime) -> Optio
     let connection = ffi::connection_mut(ssl)?;
     match found {
         Ok((session, stamp)) => {
-            connection.supply(Source::Store, stamp);
+            connection.supply(Source::Store, stamp, ffi::peer_certificate(&session));
             if !is_taken(connection.policy(), here.version) {
                 let key = key_of(connection.policy(), here.version, id);
                 connection.give(key);

@@ -83,7 +83,9 @@ pub(crate) fn decide(ssl: &mut SslRef, ticket: &Ticket<'_>, now: SystemTime) -> 
     let admitted = binding::admit(ssl, session, &here);
     let connection = ffi::connection_mut(ssl)?;
     match admitted {
-        Ok(stamp) => connection.supply(Source::Ticket, stamp),
+        Ok(stamp) => {
+            connection.supply(Source::Ticket, stamp, ffi::peer_certificate(session));
+        }
         Err(reason) => {
             connection.decline(reason);
             return Some(Verdict::Decline);
