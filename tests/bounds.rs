@@ -10,12 +10,14 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
 
 use common::*;
-use openssl::ssl::{Ssl, SslContext, SslOptions, SslVerifyMode};
+use openssl::ssl::{
+    Ssl, SslAcceptorBuilder, SslContext, SslOptions, SslSessionCacheMode, SslStream, SslVerifyMode,
+};
 use openssl_resumption::{
     Error,
-    Handshake::{Full, Resumed},
+    Handshake::{self, Full, Resumed},
     MemoryStore, Reason, Resumption, Session, SessionKey, SessionStore, Source,
-    SslContextBuilderExt, StoreError, TicketKeys,
+    SslContextBuilderExt, SslRefExt, StoreError, TicketKeys,
 };
 
 /// A store that counts how it is asked.
@@ -46,11 +48,11 @@ impl SessionStore for Counting {
     }
 }
 
-/// The first flight of a client with these groups.
-fn hello(groups: &str) -> Vec<u8> {
-    Client::with(Kind::Tls13, |c| c.set_groups_list(groups))
-        .unwrap()
-        .hello(None)
+/// A policy in the stateful mode, with its store.
+fn counting() -> (Arc<Counting>, Resumption) {
+    let store = Arc::new(Counting::default());
+    let policy = Resumption::stateful(Arc::clone(&store));
+    (store, policy)
 }
 
 /// A vector with its length before it in `prefix` bytes.
@@ -58,9 +60,11 @@ fn vector(prefix: usize, content: &[u8]) -> Vec<u8> {
     [&content.len().to_be_bytes()[8 - prefix..], content].concat()
 }
 
-/// The hello with these stateful tickets offered as well, each with an age, and one binder for all:
-/// OpenSSL looks at binders only when it has found a session.
-fn offering(hello: &[u8], tickets: impl Iterator<Item = [u8; 32]>) -> Vec<u8> {
+/// The first flight of a client with these groups, in which it offers a thousand stateful tickets,
+/// each with an age, and one binder for all: OpenSSL looks at binders only when it has found a
+/// session.
+fn hello(groups: &str) -> Vec<u8> {
+    let hello = with_groups(groups).hello(None);
     // A record header of five bytes and a message header of four, then version and random.
     let body = &hello[9..];
     let mut at = 2 + 32;
@@ -69,8 +73,12 @@ fn offering(hello: &[u8], tickets: impl Iterator<Item = [u8; 32]>) -> Vec<u8> {
     at += 1 + usize::from(body[at]);
     let (fixed, extensions) = (&body[..at], &body[at + 2..]);
 
-    let identity = |ticket: [u8; 32]| [&vector(2, &ticket)[..], &[0; 4]].concat();
-    let identities: Vec<u8> = tickets.flat_map(identity).collect();
+    let identity = |i: usize| {
+        let mut ticket = [0xaa; 32];
+        ticket[..8].copy_from_slice(&i.to_be_bytes());
+        [&vector(2, &ticket)[..], &[0; 4]].concat()
+    };
+    let identities: Vec<u8> = (0..1_000).flat_map(identity).collect();
     let offered = [vector(2, &identities), vector(2, &vector(1, &[0; 32]))].concat();
     let pre_shared_key = [&[0, 41][..], &vector(2, &offered)].concat();
     let extensions = vector(2, &[extensions, &pre_shared_key].concat());
@@ -78,14 +86,6 @@ fn offering(hello: &[u8], tickets: impl Iterator<Item = [u8; 32]>) -> Vec<u8> {
     // Records hold 16 KiB at most.
     let record = |part: &[u8]| [&[22, 3, 1][..], &vector(2, part)].concat();
     message.chunks(16_000).flat_map(record).collect()
-}
-
-fn tickets(n: usize) -> impl Iterator<Item = [u8; 32]> {
-    (0..n).map(|i| {
-        let mut ticket = [0xaa; 32];
-        ticket[..8].copy_from_slice(&i.to_be_bytes());
-        ticket
-    })
 }
 
 /// Sends the hellos, the second one when the first is answered, and leaves; the bytes of the
@@ -114,10 +114,9 @@ fn is_server_hello(answer: &[u8]) -> bool {
 #[test]
 fn four_lookups_in_a_handshake_however_many_tickets_are_offered() {
     for single_use in [false, true] {
-        let store = Arc::new(Counting::default());
-        let policy = Resumption::stateful(Arc::clone(&store)).single_use(single_use);
-        let context = context(&policy);
-        let answer = send(&context, &[offering(&hello("P-256"), tickets(1_000))]);
+        let (store, policy) = counting();
+        let policy = policy.single_use(single_use);
+        let answer = send(&context(&policy), &[hello("P-256")]);
         assert!(
             is_server_hello(&answer),
             "the hello was not understood: {:02x?}",
@@ -131,14 +130,9 @@ fn four_lookups_in_a_handshake_however_many_tickets_are_offered() {
 
 #[test]
 fn four_lookups_in_both_hellos_of_a_hello_retry_request_together() {
-    let store = Arc::new(Counting::default());
-    let policy = Resumption::stateful(Arc::clone(&store));
-    let mut builder = acceptor();
-    builder.set_groups_list("P-384").unwrap();
-    builder.set_resumption(&policy).unwrap();
-    let context = builder.build().into_context();
-    let hellos = ["P-256:P-384", "P-384"].map(|groups| offering(&hello(groups), tickets(1_000)));
-    let answer = send(&context, &hellos);
+    let (store, policy) = counting();
+    let (context, _) = retrying(&policy);
+    let answer = send(&context, &["P-256:P-384", "P-384"].map(hello));
     assert!(is_server_hello(&answer), "{:02x?}", &answer[..16]);
     assert_eq!(store.gets.load(Relaxed), 4);
 }
@@ -148,32 +142,18 @@ fn a_session_that_is_too_large_is_not_stored() {
     let ca = mint("clients", None).unwrap();
     let large = mint(&"a".repeat(60), Some(&ca)).unwrap();
     for kind in Kind::ALL {
-        let store = Arc::new(Counting::default());
-        let policy = Resumption::stateful(Arc::clone(&store));
-        let server = |policy: &Resumption| {
-            let mut builder = acceptor();
-            demand_certificates(&mut builder, &ca);
-            builder.set_resumption(policy).unwrap();
-            builder.build().into_context()
+        let policy = Resumption::stateful(MemoryStore::default());
+        let stored = || {
+            let stats = policy.stats().store;
+            (stats.puts, stats.too_large)
         };
         let client = client_as(kind, &large);
-        let met = meet(
-            &server(&policy.clone().max_session_size(400)),
-            &client,
-            None,
-        );
-        assert_eq!(
-            (policy.stats().store.puts, policy.stats().store.too_large),
-            (0, 1),
-            "{kind:?}"
-        );
-        let met = meet(&server(&policy), &client, met.next());
+        let small = demanding(&policy.clone().max_session_size(400), &[&ca]);
+        let met = meet(&small, &client, None);
+        assert_eq!(stored(), (0, 1), "{kind:?}");
+        let met = meet(&demanding(&policy, &[&ca]), &client, met.next());
         assert_eq!(met.agreed(), Full(Reason::NotFound), "{kind:?}");
-        assert_eq!(
-            (policy.stats().store.puts, policy.stats().store.too_large),
-            (1, 1),
-            "{kind:?}"
-        );
+        assert_eq!(stored(), (1, 1), "{kind:?}");
     }
 }
 
@@ -183,11 +163,8 @@ fn a_client_certificate_too_large_for_a_ticket_costs_the_ticket_and_not_the_conn
     let ca = mint("clients", None).unwrap();
     let huge = mint_with_padding("huge", &ca, 66 * 1024);
     for (mode, policy) in modes() {
-        let mut builder = acceptor();
-        demand_certificates(&mut builder, &ca);
-        builder.set_resumption(&policy).unwrap();
-        let context = builder.build().into_context();
-        let met = meet(&context, &client_as(Kind::Tls13, &huge), None);
+        let client = client_as(Kind::Tls13, &huge);
+        let met = meet(&demanding(&policy, &[&ca]), &client, None);
         assert!(met.authenticated, "{mode}");
         let tickets = if mode == "stateful" { 1 } else { 0 };
         assert_eq!(met.client.sessions.len(), tickets, "{mode}");
@@ -227,9 +204,8 @@ fn single_use_needs_a_store_that_takes_once_and_the_stateful_mode() {
 
 #[test]
 fn a_tls_1_3_session_resumes_once_and_so_does_its_successor() {
-    let store = Arc::new(Counting::default());
-    let policy = Resumption::stateful(Arc::clone(&store)).single_use(true);
-    let context = context(&policy);
+    let (store, policy) = counting();
+    let context = context(&policy.single_use(true));
     let client = Client::new(Kind::Tls13).unwrap();
     let mut met = meet(&context, &client, None);
     for _ in 0..5 {
@@ -277,130 +253,96 @@ fn of_many_connections_that_offer_one_session_exactly_one_resumes() {
 
 #[test]
 fn a_hello_retry_request_does_not_lose_a_session_that_was_taken() {
-    let store = Arc::new(Counting::default());
-    let policy = Resumption::stateful(Arc::clone(&store)).single_use(true);
-    let mut builder = acceptor();
-    builder.set_groups_list("P-384").unwrap();
-    builder.set_resumption(&policy).unwrap();
-    let context = builder.build().into_context();
-    let client = Client::with(Kind::Tls13, |c| c.set_groups_list("P-256:P-384")).unwrap();
-    let met = meet(&context, &client, None);
-    assert_eq!(
-        meet(&context, &client, met.next()).agreed(),
-        Resumed(Source::Store)
-    );
+    let (store, policy) = counting();
+    let (context, client) = retrying(&policy.single_use(true));
+    let [first, second] = meet_twice(&context, &client);
+    assert_eq!(second.agreed(), Resumed(Source::Store));
     assert_eq!(store.takes.load(Relaxed), 1);
-    assert_eq!(
-        meet(&context, &client, met.next()).agreed(),
-        Full(Reason::NotFound)
-    );
+    let again = meet(&context, &client, first.next());
+    assert_eq!(again.agreed(), Full(Reason::NotFound));
 }
 
-/// A server that reads early data, though there is none, goes through the handshake in pieces.
+/// A connection whose client sends this early data, if any, and whose server reads it and is not to
+/// get it: it goes through the handshake in pieces.
+fn meet_in_pieces(
+    context: &SslContext,
+    client: &Client,
+    session: Option<&[u8]>,
+    early: &[u8],
+) -> (Handshake, Seen) {
+    let (near, far) = UnixStream::pair().unwrap();
+    let ssl = Ssl::new(context).unwrap();
+    let server = thread::spawn(move || {
+        let mut stream = SslStream::new(ssl, far).unwrap();
+        let n = stream.read_early_data(&mut [0; 100]).unwrap();
+        assert_eq!(n, 0, "early data was taken");
+        stream.accept().unwrap();
+        stream.write_all(b"hello").unwrap();
+        stream.shutdown().unwrap();
+        stream.ssl().resumption().unwrap().handshake
+    });
+    let mut stream = client.start(near, session).unwrap();
+    if !early.is_empty() {
+        let n = stream.write_early_data(early).unwrap();
+        assert_eq!(n, early.len(), "no early data was tried");
+    }
+    stream.connect().unwrap();
+    let seen = client.finish(stream).unwrap();
+    (server.join().unwrap(), seen)
+}
+
 #[test]
 fn a_handshake_in_pieces_is_one_connection() {
-    use openssl::ssl::SslStream;
-    use openssl_resumption::SslRefExt;
-    for groups in ["P-256", "P-256:P-384"] {
-        let store = Arc::new(Counting::default());
-        let policy = Resumption::stateful(Arc::clone(&store)).single_use(true);
-        let mut builder = acceptor();
-        builder
-            .set_groups_list(groups.rsplit(':').next().unwrap())
-            .unwrap();
-        builder.set_resumption(&policy).unwrap();
-        let context = builder.build().into_context();
-        let client = Client::with(Kind::Tls13, |c| c.set_groups_list(groups)).unwrap();
-        let connect = |session: Option<&[u8]>| {
-            let (near, far) = UnixStream::pair().unwrap();
-            let ssl = Ssl::new(&context).unwrap();
-            let server = thread::spawn(move || {
-                let mut stream = SslStream::new(ssl, far).unwrap();
-                assert_eq!(stream.read_early_data(&mut [0; 8]).unwrap(), 0);
-                stream.accept().unwrap();
-                stream.write_all(b"hello").unwrap();
-                stream.shutdown().unwrap();
-                stream.ssl().resumption().unwrap().handshake
-            });
-            let stream = client.connect(near, session).unwrap();
-            let seen = client.finish(stream).unwrap();
-            (server.join().unwrap(), seen)
+    for retry in [false, true] {
+        let (store, policy) = counting();
+        let policy = policy.single_use(true);
+        let (context, client) = if retry {
+            retrying(&policy)
+        } else {
+            (context(&policy), with_groups("P-256"))
         };
-        let (first, seen) = connect(None);
-        assert_eq!(first, Full(Reason::NothingOffered), "{groups}");
-        let (second, _) = connect(seen.sessions.last().map(Vec::as_slice));
-        assert_eq!(second, Resumed(Source::Store), "{groups}");
-        assert_eq!(store.takes.load(Relaxed), 1, "{groups}");
-        assert_eq!(handshakes(&policy.stats()), (1, 1), "{groups}");
+        let (first, seen) = meet_in_pieces(&context, &client, None, b"");
+        assert_eq!(first, Full(Reason::NothingOffered), "{retry}");
+        let session = seen.sessions.last().map(Vec::as_slice);
+        let (second, _) = meet_in_pieces(&context, &client, session, b"");
+        assert_eq!(second, Resumed(Source::Store), "{retry}");
+        assert_eq!(store.takes.load(Relaxed), 1, "{retry}");
+        assert_eq!(handshakes(&policy.stats()), (1, 1), "{retry}");
     }
 }
 
 /// With OpenSSL's replay protection off, early data would be taken as often as it is sent.
 #[test]
 fn early_data_switched_on_later_is_declined_and_the_connection_completes() {
-    for (mode, policy) in modes().into_iter().take(3) {
-        for anti_replay in [true, false] {
-            let mut builder = acceptor();
-            builder.set_resumption(&policy).unwrap();
-            builder.set_max_early_data(1_000).unwrap();
-            if !anti_replay {
-                builder.set_options(SslOptions::from_bits_retain(1 << 24));
-            }
-            let context = builder.build().into_context();
+    for anti_replay in [true, false] {
+        for (mode, policy) in resuming() {
+            let what = format!("{mode} {anti_replay}");
+            let context = context_changed(&policy, |builder| {
+                builder.set_max_early_data(1_000).unwrap();
+                if !anti_replay {
+                    builder.set_options(SslOptions::from_bits_retain(1 << 24));
+                }
+            });
             let client = Client::new(Kind::Tls13).unwrap();
-            let before = policy.stats();
-            let met = early(&context, &client, None);
-            let met = early(&context, &client, met.as_deref());
-            assert!(met.is_some(), "{mode} {anti_replay}");
+            let (_, first) = meet_in_pieces(&context, &client, None, b"");
+            let session = first.sessions.last().expect("a session");
+            let (_, second) = meet_in_pieces(&context, &client, Some(session), b"buy");
+            assert!(!second.sessions.is_empty(), "{what}");
             let stats = policy.stats();
-            assert_eq!(
-                stats.overridden - before.overridden,
-                1,
-                "{mode} {anti_replay}"
-            );
-            let declined = stats.early_data_declined - before.early_data_declined;
-            assert_eq!(declined, u64::from(!anti_replay), "{mode} {anti_replay}");
-            let all = (
-                handshakes(&stats).0 + handshakes(&stats).1,
-                handshakes(&before),
-            );
-            assert_eq!(all.0 - all.1.0 - all.1.1, 2, "{mode} {anti_replay}");
+            assert_eq!(stats.overridden, 1, "{what}");
+            assert_eq!(stats.early_data_declined, u64::from(!anti_replay), "{what}");
+            let (full, resumed) = handshakes(&stats);
+            assert_eq!(full + resumed, 2, "{what}");
         }
     }
 }
 
-/// A connection whose client sends early data if it can and whose server reads it; the session.
-fn early(context: &SslContext, client: &Client, session: Option<&[u8]>) -> Option<Vec<u8>> {
-    use openssl::ssl::SslStream;
-    let (near, far) = UnixStream::pair().unwrap();
-    let ssl = Ssl::new(context).unwrap();
-    let server = thread::spawn(move || {
-        let mut stream = SslStream::new(ssl, far).unwrap();
-        let mut early = [0; 100];
-        let n = stream.read_early_data(&mut early).unwrap();
-        assert_eq!(n, 0, "early data was taken");
-        stream.accept().unwrap();
-        stream.write_all(b"hello").unwrap();
-        stream.shutdown().unwrap();
-    });
-    let mut stream = client.start(near, session).unwrap();
-    if session.is_some() {
-        assert_eq!(
-            stream.write_early_data(b"buy").unwrap(),
-            3,
-            "no early data was tried"
-        );
-    }
-    stream.connect().unwrap();
-    let seen = client.finish(stream).unwrap();
-    server.join().unwrap();
-    seen.sessions.last().cloned()
-}
+/// What a test changes in a server that has its policy, and what to call it.
+type Change = (&'static str, fn(&mut SslAcceptorBuilder));
 
 #[test]
 fn verify_mode_and_id_context_changed_afterwards_are_noticed_and_safe() {
-    type Change = fn(&mut openssl::ssl::SslAcceptorBuilder);
-    let changes: [(&str, Change); 3] = [
+    let changes: [Change; 3] = [
         ("verify mode", |b| b.set_verify(SslVerifyMode::PEER)),
         ("id context", |b| b.set_session_id_context(b"mine").unwrap()),
         ("empty id context", |b| {
@@ -409,14 +351,10 @@ fn verify_mode_and_id_context_changed_afterwards_are_noticed_and_safe() {
     ];
     for (what, change) in changes {
         for (mode, policy) in modes() {
-            let mut builder = acceptor();
-            builder.set_resumption(&policy).unwrap();
-            change(&mut builder);
-            let context = builder.build().into_context();
+            let context = context_changed(&policy, change);
             for kind in Kind::ALL {
-                let client = Client::new(kind).unwrap();
-                let met = meet(&context, &client, None);
-                meet(&context, &client, met.next()).agreed();
+                let [_, met] = meet_twice(&context, &Client::new(kind).unwrap());
+                met.agreed();
             }
             assert_eq!(policy.stats().overridden, 1, "{what} {mode}");
         }
@@ -426,9 +364,7 @@ fn verify_mode_and_id_context_changed_afterwards_are_noticed_and_safe() {
 /// OpenSSL's internal cache, or callbacks of somebody else, would resume past our checks.
 #[test]
 fn while_others_decide_what_resumes_nothing_does() {
-    use openssl::ssl::SslSessionCacheMode;
-    type Change = fn(&mut openssl::ssl::SslAcceptorBuilder);
-    let changes: [(&str, Change); 2] = [
+    let changes: [Change; 2] = [
         ("internal cache", |b| {
             b.set_session_cache_mode(SslSessionCacheMode::SERVER);
         }),
@@ -438,14 +374,9 @@ fn while_others_decide_what_resumes_nothing_does() {
     ];
     for (what, change) in changes {
         for (mode, policy) in modes() {
-            let mut builder = acceptor();
-            builder.set_resumption(&policy).unwrap();
-            change(&mut builder);
-            let context = builder.build().into_context();
+            let context = context_changed(&policy, change);
             for kind in Kind::ALL {
-                let client = Client::new(kind).unwrap();
-                let met = meet(&context, &client, None);
-                let met = meet(&context, &client, met.next());
+                let [_, met] = meet_twice(&context, &Client::new(kind).unwrap());
                 assert!(matches!(met.agreed(), Full(_)), "{what} {mode} {kind:?}");
             }
             assert_eq!(policy.stats().overridden, 1, "{what} {mode}");

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use common::*;
-use openssl::ssl::{SslContext, SslOptions, SslSessionCacheMode, SslVersion};
+use openssl::ssl::{SslOptions, SslSessionCacheMode, SslVersion};
 use openssl_resumption::{
     Handshake::{self, Full, Resumed},
     MemoryStore, Reason, Resumption, Session, SessionKey, SessionStore, Source,
@@ -54,14 +54,13 @@ fn every_cell_of_the_table_holds() {
         for (kind, expected) in Kind::ALL.into_iter().zip(row) {
             let client = Client::new(kind).unwrap();
             let before = policy.stats();
-            let first = meet(&context, &client, None);
+            let [first, second] = meet_twice(&context, &client);
             let why = if mode == "off" {
                 Reason::Off
             } else {
                 Reason::NothingOffered
             };
             assert_eq!(first.agreed(), Full(why), "{mode} {kind:?}");
-            let second = meet(&context, &client, first.next());
             assert_eq!(second.agreed(), expected, "{mode} {kind:?}");
 
             // What each mode promises not to touch, and the sums.
@@ -91,12 +90,9 @@ fn every_cell_of_the_table_holds() {
 
 #[test]
 fn twenty_resumptions_in_a_row_each_with_the_ticket_before() {
-    for (mode, policy) in modes() {
+    for ((mode, policy), (_, row)) in modes().into_iter().zip(TABLE) {
         let context = context(&policy);
-        for (kind, expected) in Kind::ALL
-            .into_iter()
-            .zip(TABLE.iter().find(|r| r.0 == mode).unwrap().1)
-        {
+        for (kind, expected) in Kind::ALL.into_iter().zip(row) {
             if matches!(expected, Full(_)) {
                 continue;
             }
@@ -132,7 +128,7 @@ fn the_number_of_tickets_is_as_told() {
 
 #[test]
 fn every_ticket_of_several_resumes() {
-    for (mode, policy) in modes().into_iter().take(3) {
+    for (mode, policy) in resuming() {
         let context = context(&policy.tickets(3));
         let client = Client::new(Kind::Tls13).unwrap();
         let first = meet(&context, &client, None);
@@ -158,14 +154,11 @@ fn off_gives_tls_1_2_clients_nothing_to_offer() {
 fn the_last_policy_on_a_builder_wins() {
     for (i, (first_mode, first)) in modes().into_iter().enumerate() {
         for (j, (mode, policy)) in modes().into_iter().enumerate() {
-            let mut builder = acceptor();
-            builder.set_resumption(&first).unwrap();
-            builder.set_resumption(&policy).unwrap();
-            let context = builder.build().into_context();
+            let context = context_changed(&first, |builder| {
+                builder.set_resumption(&policy).unwrap();
+            });
             for (kind, expected) in Kind::ALL.into_iter().zip(TABLE[j].1) {
-                let client = Client::new(kind).unwrap();
-                let met = meet(&context, &client, None);
-                let met = meet(&context, &client, met.next());
+                let [_, met] = meet_twice(&context, &Client::new(kind).unwrap());
                 assert_eq!(met.agreed(), expected, "{first_mode}, then {mode} {kind:?}");
             }
             assert_eq!(
@@ -180,24 +173,18 @@ fn the_last_policy_on_a_builder_wins() {
 
 #[test]
 fn a_reloaded_certificate_keeps_sessions_and_keys() {
-    for (mode, policy) in modes().into_iter().take(3) {
-        for kind in [Kind::Tls12, Kind::Tls13] {
-            let client = Client::new(kind).unwrap();
-            let old = context(&policy);
-            let met = meet(&old, &client, None);
-            drop(old);
+    for (what, policy, kind) in resuming_clients() {
+        let client = Client::new(kind).unwrap();
+        let old = context(&policy);
+        let met = meet(&old, &client, None);
+        drop(old);
 
-            let renewed = mint("localhost", None).unwrap();
-            let mut builder = acceptor();
+        let renewed = mint("localhost", None).unwrap();
+        let new = context_with(&policy, |builder| {
             builder.set_certificate(&renewed.cert).unwrap();
             builder.set_private_key(&renewed.key).unwrap();
-            builder.set_resumption(&policy).unwrap();
-            let new = builder.build().into_context();
-            assert!(
-                meet(&new, &client, met.next()).client.resumed,
-                "{mode} {kind:?}"
-            );
-        }
+        });
+        assert!(meet(&new, &client, met.next()).client.resumed, "{what}");
     }
 }
 
@@ -242,50 +229,27 @@ fn tickets_of_another_scope_are_opened_and_refused() {
 
 #[test]
 fn an_mtls_server_resumes() {
-    let ca = mint("clients", None).unwrap();
-    let me = mint("me", Some(&ca)).unwrap();
-    for (mode, policy) in modes().into_iter().take(3) {
-        for kind in [Kind::Tls12, Kind::Tls13] {
-            let client = client_as(kind, &me);
-            let mut builder = acceptor();
-            demand_certificates(&mut builder, &ca);
-            builder.set_resumption(&policy).unwrap();
-            let context = builder.build().into_context();
-            let first = meet(&context, &client, None);
-            let second = meet(&context, &client, first.next());
-            assert!(matches!(second.agreed(), Resumed(_)), "{mode} {kind:?}");
-        }
+    let (ca, me) = ca_and_client();
+    for (what, policy, kind) in resuming_clients() {
+        let [_, met] = meet_twice(&demanding(&policy, &[&ca]), &client_as(kind, &me));
+        assert!(matches!(met.agreed(), Resumed(_)), "{what}");
     }
-}
-
-/// A server and a client between which each handshake has a HelloRetryRequest.
-fn retrying(policy: &Resumption) -> (SslContext, Client) {
-    let mut builder = acceptor();
-    builder.set_groups_list("P-384").unwrap();
-    builder.set_resumption(policy).unwrap();
-    let client = Client::with(Kind::Tls13, |c| c.set_groups_list("P-256:P-384")).unwrap();
-    (builder.build().into_context(), client)
 }
 
 #[test]
 fn a_hello_retry_request_asks_the_store_once() {
     let policy = Resumption::stateful(MemoryStore::default());
     let (context, client) = retrying(&policy);
-    let met = meet(&context, &client, None);
-    assert_eq!(
-        meet(&context, &client, met.next()).agreed(),
-        Resumed(Source::Store)
-    );
+    let [first, second] = meet_twice(&context, &client);
+    assert_eq!(second.agreed(), Resumed(Source::Store));
     assert_eq!(policy.stats().store.hits, 1);
 
-    let mut unknown = met.next().unwrap().to_vec();
+    let mut unknown = first.next().unwrap().to_vec();
     let ticket = field(&unknown, TICKET).unwrap();
     assert_eq!(ticket.len(), 32);
     unknown[ticket.start] ^= 1;
-    assert_eq!(
-        meet(&context, &client, Some(&unknown)).agreed(),
-        Full(Reason::NotFound)
-    );
+    let met = meet(&context, &client, Some(&unknown));
+    assert_eq!(met.agreed(), Full(Reason::NotFound));
     assert_eq!(policy.stats().store.misses, 1);
 }
 
@@ -293,15 +257,10 @@ fn a_hello_retry_request_asks_the_store_once() {
 fn each_ticket_is_counted_once_also_with_a_hello_retry_request() {
     let policy = Resumption::stateless(TicketKeys::random());
     let (context, client) = retrying(&policy);
-    let met = meet(&context, &client, None);
-    assert_eq!(
-        meet(&context, &client, met.next()).agreed(),
-        Resumed(Source::Ticket)
-    );
-    assert_eq!(
-        (policy.stats().tickets.sealed, policy.stats().tickets.opened),
-        (3, 1)
-    );
+    let [_, met] = meet_twice(&context, &client);
+    assert_eq!(met.agreed(), Resumed(Source::Ticket));
+    let tickets = policy.stats().tickets;
+    assert_eq!((tickets.sealed, tickets.opened), (3, 1));
 }
 
 #[test]
@@ -322,21 +281,14 @@ fn settings_changed_afterwards_are_noticed_and_connections_complete() {
     ];
     for (what, change) in changes {
         let policy = Resumption::stateless(TicketKeys::random());
-        let mut builder = acceptor();
-        builder.set_resumption(&policy).unwrap();
-        change(&mut builder);
-        let context = builder.build().into_context();
+        let context = context_changed(&policy, change);
         for kind in Kind::ALL {
-            let client = Client::new(kind).unwrap();
-            let met = meet(&context, &client, None);
-            meet(&context, &client, met.next()).agreed();
+            let [_, met] = meet_twice(&context, &Client::new(kind).unwrap());
+            met.agreed();
         }
         assert_eq!(policy.stats().overridden, 1, "{what}: once a context");
-        assert_eq!(
-            handshakes(&policy.stats()).0 + handshakes(&policy.stats()).1,
-            6,
-            "{what}"
-        );
+        let (full, resumed) = handshakes(&policy.stats());
+        assert_eq!(full + resumed, 6, "{what}");
     }
 }
 
@@ -347,15 +299,12 @@ fn tickets_switched_on_afterwards_are_not_sealed_by_openssl() {
         Resumption::stateful(MemoryStore::default()),
         Resumption::off().tickets(2),
     ] {
-        let mut builder = acceptor();
-        builder.set_resumption(&policy).unwrap();
-        builder.clear_options(SslOptions::NO_TICKET);
-        builder.set_num_tickets(2).unwrap();
-        let context = builder.build().into_context();
+        let context = context_changed(&policy, |builder| {
+            builder.clear_options(SslOptions::NO_TICKET);
+            builder.set_num_tickets(2).unwrap();
+        });
         for kind in [Kind::Tls12, Kind::Tls13] {
-            let client = Client::new(kind).unwrap();
-            let first = meet(&context, &client, None);
-            let second = meet(&context, &client, first.next());
+            let [_, second] = meet_twice(&context, &Client::new(kind).unwrap());
             assert!(!second.client.resumed, "{policy:?} {kind:?}");
             second.agreed();
         }
@@ -369,8 +318,8 @@ fn tickets_switched_on_afterwards_are_not_sealed_by_openssl() {
 #[test]
 fn sessions_live_as_long_as_told() {
     let hours = Duration::from_secs(3 * 3_600);
-    for (mode, policy) in modes().into_iter().take(3) {
-        let context = context(&policy.clone().lifetime(hours));
+    for (mode, policy) in resuming() {
+        let context = context(&policy.lifetime(hours));
         for kind in [Kind::Tls12, Kind::Tls13] {
             let met = meet(&context, &Client::new(kind).unwrap(), None);
             // In TLS 1.2 a client without a hint has a timeout of its own.
@@ -416,18 +365,13 @@ fn sessions_live_as_long_as_told() {
 #[test]
 fn session_callbacks_set_before_are_replaced() {
     for (mode, policy) in modes() {
-        let mut builder = acceptor();
-        builder.set_new_session_callback(|_, _| panic!("new"));
-        builder.set_remove_session_callback(|_, _| panic!("remove"));
-        builder.set_resumption(&policy).unwrap();
-        let context = builder.build().into_context();
+        let context = context_with(&policy, |builder| {
+            builder.set_new_session_callback(|_, _| panic!("new"));
+            builder.set_remove_session_callback(|_, _| panic!("remove"));
+        });
         for kind in Kind::ALL {
-            let client = Client::new(kind).unwrap();
-            let met = meet(&context, &client, None);
-            assert!(matches!(
-                meet(&context, &client, met.next()).agreed(),
-                Full(_) | Resumed(_)
-            ));
+            let [_, met] = meet_twice(&context, &Client::new(kind).unwrap());
+            met.agreed();
         }
         assert_eq!(policy.stats().overridden, 0, "{mode}");
     }

@@ -13,22 +13,13 @@
 )]
 
 use std::io::{Read, Write};
-use std::ops::Range;
 use std::os::unix::net::UnixStream;
-use std::sync::OnceLock;
 use std::thread;
 use std::time::Duration;
 
-use openssl::asn1::{Asn1Object, Asn1OctetString};
-use openssl::hash::MessageDigest;
-use openssl::ssl::{
-    HandshakeError, Ssl, SslAcceptor, SslAcceptorBuilder, SslContext, SslMethod, SslStream,
-    SslVerifyMode,
-};
-use openssl::x509::{X509, X509Extension};
+use openssl::ssl::{Ssl, SslAcceptor, SslAcceptorBuilder, SslContext, SslMethod, SslStream};
 use openssl_resumption::{
-    Handshake, MemoryStore, Outcome, Reason, Resumption, Source, SslContextBuilderExt, SslRefExt,
-    Stats, TicketKeys,
+    Handshake, MemoryStore, Outcome, Resumption, SslContextBuilderExt, SslRefExt, Stats, TicketKeys,
 };
 
 #[path = "../../examples/support/mod.rs"]
@@ -36,13 +27,12 @@ mod support;
 
 pub use support::{Client, Identity, Kind, Seen, mint, mint_until};
 
+mod certificates;
 pub mod child;
+mod session;
 
-/// The server's certificate, minted once a process.
-pub fn identity() -> &'static Identity {
-    static IDENTITY: OnceLock<Identity> = OnceLock::new();
-    IDENTITY.get_or_init(|| mint("localhost", None).unwrap())
-}
+pub use certificates::*;
+pub use session::*;
 
 /// What most servers begin with.
 pub fn acceptor() -> SslAcceptorBuilder {
@@ -53,9 +43,40 @@ pub fn acceptor() -> SslAcceptorBuilder {
 }
 
 pub fn context(policy: &Resumption) -> SslContext {
+    context_with(policy, |_| ())
+}
+
+/// A server that `prepare` sets up before it gets the policy.
+pub fn context_with(
+    policy: &Resumption,
+    prepare: impl FnOnce(&mut SslAcceptorBuilder),
+) -> SslContext {
     let mut builder = acceptor();
+    prepare(&mut builder);
     builder.set_resumption(policy).unwrap();
     builder.build().into_context()
+}
+
+/// A server whose settings `change` changes once it has the policy.
+pub fn context_changed(
+    policy: &Resumption,
+    change: impl FnOnce(&mut SslAcceptorBuilder),
+) -> SslContext {
+    let mut builder = acceptor();
+    builder.set_resumption(policy).unwrap();
+    change(&mut builder);
+    builder.build().into_context()
+}
+
+/// A server and a client between which each handshake has a HelloRetryRequest.
+pub fn retrying(policy: &Resumption) -> (SslContext, Client) {
+    let context = context_with(policy, |builder| builder.set_groups_list("P-384").unwrap());
+    (context, with_groups("P-256:P-384"))
+}
+
+/// A TLS 1.3 client that offers these groups, and a key share of the first.
+pub fn with_groups(groups: &str) -> Client {
+    Client::with(Kind::Tls13, |context| context.set_groups_list(groups)).unwrap()
 }
 
 /// The four modes, each a policy of its own.
@@ -69,6 +90,19 @@ pub fn modes() -> [(&'static str, Resumption); 4] {
         ),
         ("off", Resumption::off()),
     ]
+}
+
+/// The modes in which sessions are resumed.
+pub fn resuming() -> impl Iterator<Item = (&'static str, Resumption)> {
+    modes().into_iter().take(3)
+}
+
+/// What to call it, a mode and a client, for each of the clients that have sessions to resume in all
+/// of these modes. What is done in one mode goes by one policy.
+pub fn resuming_clients() -> impl Iterator<Item = (String, Resumption, Kind)> {
+    resuming().flat_map(|(mode, policy)| {
+        [Kind::Tls12, Kind::Tls13].map(|kind| (format!("{mode} {kind:?}"), policy.clone(), kind))
+    })
 }
 
 /// A finished connection, as both ends saw it.
@@ -121,6 +155,14 @@ pub fn meet_with(ssl: Ssl, client: &Client, session: Option<&[u8]>) -> Met {
         (Ok(met), _) => met,
         (Err(client), server) => panic!("client: {client}; server: {server:?}"),
     }
+}
+
+/// Two connections of `client`, of which the second offers the session of the first.
+#[track_caller]
+pub fn meet_twice(context: &SslContext, client: &Client) -> [Met; 2] {
+    let first = meet(context, client, None);
+    let second = meet(context, client, first.next());
+    [first, second]
 }
 
 /// Like `meet`, for connections that may fail: the client's view, and the server's error.
@@ -195,83 +237,4 @@ fn serve(mut stream: SslStream<UnixStream>) -> (Option<Outcome>, bool, bool) {
 pub fn handshakes(stats: &Stats) -> (u64, u64) {
     let all = stats.handshakes();
     (all.full, all.resumed)
-}
-
-/// Makes a server demand certificates signed by `ca`.
-pub fn demand_certificates(builder: &mut SslAcceptorBuilder, ca: &Identity) {
-    builder.cert_store_mut().add_cert(ca.cert.clone()).unwrap();
-    builder.set_verify(SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT);
-}
-
-/// A certificate with a comment of this many bytes in it.
-pub fn mint_with_padding(name: &str, issuer: &Identity, bytes: usize) -> Identity {
-    let mut identity = mint(name, Some(issuer)).unwrap();
-    let mut cert = X509::builder().unwrap();
-    cert.set_version(2).unwrap();
-    cert.set_serial_number(identity.cert.serial_number())
-        .unwrap();
-    cert.set_not_before(identity.cert.not_before()).unwrap();
-    cert.set_not_after(identity.cert.not_after()).unwrap();
-    cert.set_subject_name(identity.cert.subject_name()).unwrap();
-    cert.set_issuer_name(identity.cert.issuer_name()).unwrap();
-    cert.set_pubkey(&identity.key).unwrap();
-    let comment = Asn1Object::from_str("2.16.840.1.113730.1.13").unwrap();
-    let content = Asn1OctetString::new_from_bytes(&vec![b'x'; bytes]).unwrap();
-    let comment = X509Extension::new_from_der(&comment, false, &content).unwrap();
-    cert.append_extension(comment).unwrap();
-    cert.sign(&issuer.key, MessageDigest::sha256()).unwrap();
-    identity.cert = cert.build();
-    identity
-}
-
-/// A client with a certificate.
-pub fn client_as(kind: Kind, me: &Identity) -> Client {
-    Client::with(kind, |context| {
-        context.set_certificate(&me.cert)?;
-        context.set_private_key(&me.key)
-    })
-    .unwrap()
-}
-
-/// Where in the DER of a client's session its field `[n]` has its bytes.
-///
-/// `SSL_SESSION_ASN1` is a SEQUENCE of plain fields and of `[n] EXPLICIT` ones, all with definite
-/// lengths; 10 is the ticket.
-pub fn field(der: &[u8], n: u8) -> Option<Range<usize>> {
-    let mut at = header(der, 0).1.start;
-    while at < der.len() {
-        let (tag, content) = header(der, at);
-        if tag == 0xa0 | n {
-            return Some(header(der, content.start).1);
-        }
-        at = content.end;
-    }
-    None
-}
-
-pub const LIFETIME_HINT: u8 = 9;
-pub const TICKET: u8 = 10;
-
-/// The lifetime hint that came with the client's ticket, in seconds; 0 if none did.
-pub fn hint(der: &[u8]) -> u64 {
-    field(der, LIFETIME_HINT).map_or(0, |at| {
-        der[at]
-            .iter()
-            .fold(0, |hint, byte| hint << 8 | u64::from(*byte))
-    })
-}
-
-/// The tag at `at`, and where its content is.
-fn header(der: &[u8], at: usize) -> (u8, Range<usize>) {
-    let first = usize::from(der[at + 1]);
-    let (start, len) = if first < 0x80 {
-        (at + 2, first)
-    } else {
-        let bytes = &der[at + 2..at + 2 + (first & 0x7f)];
-        let len = bytes
-            .iter()
-            .fold(0, |len, byte| len << 8 | usize::from(*byte));
-        (at + 2 + bytes.len(), len)
-    };
-    (der[at], start..start + len)
 }
