@@ -1,0 +1,12 @@
+//! Past client authentication: a session made where no certificate is demanded, or one of another
+//! CA, is offered where its client would be refused.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod cas;
+mod certificates;
+mod hello_retry;
+mod late;
+mod matrix;
+mod switch;
