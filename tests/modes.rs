@@ -324,7 +324,8 @@ fn sessions_live_as_long_as_told() {
             let met = meet(&context, &Client::new(kind).unwrap(), None);
             // In TLS 1.2 a client without a hint has a timeout of its own.
             if mode != "stateful" || kind == Kind::Tls13 {
-                // A session dates from the start of its handshake, some seconds ago on a busy machine.
+                // A session dates from the start of its handshake, some seconds ago on a busy
+                // machine.
                 let hint = hint(met.next().unwrap());
                 let about = hours.as_secs() - 10..=hours.as_secs();
                 assert!(about.contains(&hint), "{mode} {kind:?}: {hint}");

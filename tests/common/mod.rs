@@ -97,8 +97,8 @@ pub fn resuming() -> impl Iterator<Item = (&'static str, Resumption)> {
     modes().into_iter().take(3)
 }
 
-/// What to call it, a mode and a client, for each of the clients that have sessions to resume in all
-/// of these modes. What is done in one mode goes by one policy.
+/// The clients that have sessions to resume in each of these modes: what to call it, the mode's
+/// policy, which they share, and the client.
 pub fn resuming_clients() -> impl Iterator<Item = (String, Resumption, Kind)> {
     resuming().flat_map(|(mode, policy)| {
         [Kind::Tls12, Kind::Tls13].map(|kind| (format!("{mode} {kind:?}"), policy.clone(), kind))

@@ -1,0 +1,154 @@
+//! What is sealed with the server's key, and is not a session that it made for its client.
+
+use openssl_resumption::{
+    Handshake::{Full, Resumed},
+    Reason, Resumption, Source,
+};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+use crate::der::*;
+use crate::strange::{no_sessions, strange_sessions};
+use crate::tickets::{HMAC, NAME, open, seal, seal_with, with_mac, with_tickets};
+use crate::{for_all, now};
+
+#[test]
+fn what_is_no_session_does_not_resume_even_if_sealed_with_our_key() {
+    with_tickets(|guest| {
+        let session = open(guest.ticket());
+        let head = [&NAME[..], &[0x1f; 16]].concat();
+        let mut tickets = vec![
+            ("no block", with_mac(&HMAC, &head)),
+            (
+                "part of a block",
+                with_mac(&HMAC, &[&head[..], &[1; 15]].concat()),
+            ),
+            (
+                "no padding",
+                with_mac(&HMAC, &[&head[..], &[17; 32]].concat()),
+            ),
+            ("another AES key", seal_with(&[1; 32], &HMAC, &session)),
+        ];
+        let sealed = no_sessions(&session).into_iter();
+        tickets.extend(sealed.map(|(what, bytes)| (what, seal(&bytes))));
+        for (what, ticket) in tickets {
+            assert_eq!(guest.offer(&ticket), Ok(Full(Reason::Malformed)), "{what}");
+        }
+        for_all(64, vec(any::<u8>(), 0..400), |garbage| {
+            assert_eq!(guest.offer(&seal(&garbage)), Ok(Full(Reason::Malformed)));
+        });
+    });
+}
+
+#[test]
+fn a_strange_session_does_not_resume_even_if_sealed_with_our_key() {
+    with_tickets(|guest| {
+        let session = open(guest.ticket());
+        for (what, strange, why) in strange_sessions(&session, guest.kind) {
+            assert_eq!(guest.offer(&seal(&strange)), Ok(Full(why)), "{what}");
+        }
+    });
+}
+
+/// A client with another secret than its session's ends its connection, and nobody else's.
+#[test]
+fn another_secret_in_a_ticket_is_a_failed_connection() {
+    with_tickets(|guest| {
+        let session = open(guest.ticket());
+        let secret = &elements(&session)[SECRET].1;
+        let others = [
+            vec![0; secret.len()],
+            secret.iter().map(|byte| byte ^ 1).collect(),
+        ];
+        for other in others {
+            let sealed = seal(&with_plain(&session, SECRET, &other));
+            assert!(guest.offer(&sealed).is_err());
+        }
+    });
+}
+
+#[test]
+fn a_sealed_session_with_any_byte_changed_resumes_as_it_is_or_not_at_all() {
+    with_tickets(|guest| {
+        let session = open(guest.ticket());
+        let secret = elements(&session)[SECRET].1.clone();
+        let context = content(&session, ID_CONTEXT);
+        let stamp = content(&session, STAMP);
+        let change = (any::<Index>(), 1..=255_u8);
+        for_all(300, vec(change, 1..4), |changes| {
+            let mut other = session.clone();
+            for (at, mask) in changes {
+                other[at.index(session.len())] ^= mask;
+            }
+            // Completes, or fails by this client's Finished or binder.
+            if let Ok(Resumed(_)) = guest.offer(&seal(&other)) {
+                // All but a time, a flag or the like is as it was.
+                let has = |part: &[u8]| other.windows(part.len()).any(|window| window == part);
+                assert!(has(&secret) && has(context) && has(&stamp[10..26]));
+            }
+        });
+    });
+}
+
+/// What may stand in a stamp's place.
+fn stamp_like(own: Vec<u8>) -> impl Strategy<Value = Vec<u8>> {
+    let flipped = (Just(own.clone()), any::<Index>(), 0..8_u8).prop_map(|(mut stamp, at, bit)| {
+        let at = at.index(stamp.len());
+        stamp[at] ^= 1 << bit;
+        stamp
+    });
+    let resized =
+        (Just(own.clone()), 0..70_usize, any::<u8>()).prop_map(|(mut stamp, len, fill)| {
+            stamp.resize(len, fill);
+            stamp
+        });
+    let retimed = (Just(own.clone()), 0..200_000_u64, any::<bool>()).prop_map(
+        |(mut stamp, seconds, future)| {
+            let time = if future {
+                now() + seconds
+            } else {
+                now() - seconds
+            };
+            stamp[2..10].copy_from_slice(&time.to_be_bytes());
+            stamp
+        },
+    );
+    let with_authority = (Just(own), vec(any::<u8>(), 16))
+        .prop_map(|(stamp, authority)| [stamp, authority].concat());
+    prop_oneof![
+        3 => flipped,
+        3 => resized,
+        2 => retimed,
+        1 => with_authority,
+        3 => vec(any::<u8>(), 0..70),
+    ]
+}
+
+#[test]
+fn only_a_whole_stamp_of_this_name_and_lifetime_resumes() {
+    with_tickets(|guest| {
+        let session = open(guest.ticket());
+        let own = content(&session, STAMP).to_vec();
+        let day = Resumption::DEFAULT_LIFETIME.as_secs();
+        for_all(300, stamp_like(own.clone()), |stamp| {
+            let ticket = seal(&with_field(&session, STAMP, Some(&stamp)));
+            let outcome = guest.offer(&ticket);
+            let is_whole = [26, 42].contains(&stamp.len()) && stamp[0] == 1 && stamp[1] <= 1;
+            let is_ours = is_whole && stamp[10..26] == own[10..26];
+            let time = |stamp: &[u8]| u64::from_be_bytes(stamp[2..10].try_into().unwrap());
+            let from_now = if is_whole {
+                time(&stamp).abs_diff(now())
+            } else {
+                0
+            };
+            if from_now.abs_diff(day) <= 2 {
+                // The clock may have ticked.
+            } else if is_ours && from_now < day {
+                assert_eq!(outcome, Ok(Resumed(Source::Ticket)), "{stamp:02x?}");
+            } else {
+                assert!(matches!(outcome, Ok(Full(_))), "{outcome:?} {stamp:02x?}");
+            }
+        });
+    });
+}
