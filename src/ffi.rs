@@ -56,6 +56,8 @@ static APPLIED: OnceLock<Index<SslContext, Arc<Applied>>> = OnceLock::new();
 static CONNECTION: OnceLock<Index<Ssl, Connection>> = OnceLock::new();
 /// Fetched once: `EVP_CIPHER_fetch` per ticket contends on locks (openssl#23388).
 static AES_256_CBC: OnceLock<Cipher> = OnceLock::new();
+/// For keys from files of 48 bytes.
+static AES_128_CBC: OnceLock<Cipher> = OnceLock::new();
 
 fn get_or_make<T>(
     cell: &OnceLock<T>,
@@ -92,6 +94,7 @@ pub(crate) fn install(
     let index = *get_or_make(&APPLIED, SslContext::new_ex_index)?;
     get_or_make(&CONNECTION, Ssl::new_ex_index)?;
     get_or_make(&AES_256_CBC, || Cipher::fetch(None, "AES-256-CBC", None))?;
+    get_or_make(&AES_128_CBC, || Cipher::fetch(None, "AES-128-CBC", None))?;
 
     let info_before = info_callback_but_ours(as_context(builder));
     builder.set_ex_data(index, Arc::new(apply(info_before)));

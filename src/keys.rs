@@ -1,156 +1,49 @@
 //! The keys that seal tickets: one key, the ring of them, and where they come from.
 
 use std::cell::Cell;
-use std::error::Error as StdError;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
-use parking_lot::{ReentrantMutex, RwLock};
+use parking_lot::{Mutex, ReentrantMutex, RwLock};
 
-use crate::ffi;
 use crate::guard::{DropShield, catch};
-use crate::secret::Secret;
 
+mod derived;
+mod dialect;
+mod files;
+mod key;
 mod random;
+mod refresher;
 mod ring;
+mod source;
 
+use derived::DerivedKeys;
+pub use dialect::KeyDialect;
+use files::FileKeys;
+pub use key::TicketKey;
 use random::RandomKeys;
+use refresher::Refresher;
 use ring::Ring;
 pub(crate) use ring::Standing;
-
-/// How long a ring waits before it asks a source again that gave no keys.
-const RETRY: Duration = Duration::from_secs(1);
-
-/// One ticket key: a name that tickets carry in clear, an AES-256-CBC key and an HMAC-SHA-256 key
-/// (RFC 5077, section 4). Wiped when dropped; prints its name only.
-pub struct TicketKey {
-    name: [u8; 16],
-    aes: Secret,
-    hmac: Secret,
-}
-
-impl TicketKey {
-    /// A key of the given parts.
-    #[must_use]
-    pub fn new(name: [u8; 16], aes: &[u8; 32], hmac: &[u8; 32]) -> Self {
-        Self {
-            name,
-            aes: aes.as_slice().into(),
-            hmac: hmac.as_slice().into(),
-        }
-    }
-
-    /// A new key from OpenSSL's random generator.
-    ///
-    /// # Errors
-    ///
-    /// The generator failed.
-    pub fn random() -> Result<Self, KeyError> {
-        let mut name = [0; 16];
-        let mut aes = Secret::zeroed(32);
-        let mut hmac = Secret::zeroed(32);
-        for part in [&mut name, aes.as_mut_bytes(), hmac.as_mut_bytes()] {
-            ffi::random(part).map_err(|()| KeyError::new("OpenSSL's random generator failed"))?;
-        }
-        Ok(Self { name, aes, hmac })
-    }
-
-    /// The name that tickets sealed under this key begin with. Not a secret.
-    #[must_use]
-    pub fn name(&self) -> &[u8; 16] {
-        &self.name
-    }
-
-    pub(crate) fn aes(&self) -> &[u8] {
-        self.aes.as_bytes()
-    }
-
-    pub(crate) fn hmac(&self) -> &[u8] {
-        self.hmac.as_bytes()
-    }
-}
-
-impl fmt::Debug for TicketKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("TicketKey(")?;
-        self.name.iter().try_for_each(|b| write!(f, "{b:02x}"))?;
-        f.write_str(")")
-    }
-}
-
-/// Where ticket keys come from: the seam for anything that [`TicketKeys`] does not offer itself.
-pub trait KeySource: Send + Sync + 'static {
-    /// Returns the keys to use from `now` on.
-    ///
-    /// Called by the first [`set_resumption`](crate::SslContextBuilderExt::set_resumption), and
-    /// then on use: by the handshake that is the first after [`load_again`](KeySet::new). It must
-    /// therefore not wait for anything, and not call back into the [`TicketKeys`] it serves.
-    ///
-    /// # Errors
-    ///
-    /// There are no keys to be had now. The ring goes on with what it has and asks again on its
-    /// next use a second later.
-    fn load(&self, now: SystemTime) -> Result<KeySet, KeyError>;
-}
-
-/// What a [`KeySource`] returns: the key that seals, the keys that open, and when to ask again.
-#[derive(Debug)]
-pub struct KeySet {
-    seals: Arc<TicketKey>,
-    opens: Vec<Arc<TicketKey>>,
-    load_again: SystemTime,
-    retire_previous: bool,
-}
-
-impl KeySet {
-    /// `seals` seals and opens tickets, `opens` only open them; from `load_again` on the source is
-    /// asked anew, which for a time in the past is at every use. A key that is in neither is
-    /// forgotten at once.
-    #[must_use]
-    pub fn new(seals: TicketKey, opens: Vec<TicketKey>, load_again: SystemTime) -> Self {
-        Self {
-            seals: Arc::new(seals),
-            opens: opens.into_iter().map(Arc::new).collect(),
-            load_again,
-            retire_previous: false,
-        }
-    }
-
-    /// Lets the ring keep the key that sealed before this set, to open tickets until the last one
-    /// it sealed has expired; and lets [`TicketKeys::rotate`] ask for a set at any time.
-    ///
-    /// For a source that makes a new key each time it is asked.
-    #[must_use]
-    pub fn retire_previous(mut self) -> Self {
-        self.retire_previous = true;
-        self
-    }
-}
-
-/// Why there are no keys: an opaque wrapper around the source's own error.
-#[derive(Debug, thiserror::Error)]
-#[error(transparent)]
-pub struct KeyError(Box<dyn StdError + Send + Sync>);
-
-impl KeyError {
-    /// Wraps the source's own error, or a message.
-    #[must_use]
-    pub fn new(error: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self(error.into())
-    }
-}
+pub use source::{KeyError, KeySet, KeySource};
 
 /// A handle on a ring of ticket keys; clones are cheap and share the ring.
 ///
-/// Of the keys in the ring one is *active*: it seals and opens. *Retired* keys only open, until the
-/// last ticket sealed under them has expired; the next use of the ring wipes them. At most
-/// [`MAX_RETIRED`](Self::MAX_RETIRED) are kept.
+/// Of the keys in the ring one is *active*: it seals and opens. *Upcoming* keys open, and will
+/// seal. *Retired* keys only open, until the last ticket sealed under them has expired; then they
+/// are wiped.
+///
+/// A thread of the ring asks the source of its keys for new ones, so that no handshake waits for
+/// that; it begins with the first [`set_resumption`](crate::SslContextBuilderExt::set_resumption)
+/// and ends with the last clone. What goes wrong there is in [`last_error`](Self::last_error).
 ///
 /// Drives `SSL_CTX_set_tlsext_ticket_key_evp_cb`. Tickets are sealed with AES-256-CBC and
-/// HMAC-SHA-256, as RFC 5077 recommends in section 4.
+/// HMAC-SHA-256, as RFC 5077 recommends in section 4; with AES-128-CBC under a key from a file of
+/// 48 bytes.
 #[derive(Clone)]
 pub struct TicketKeys {
     shared: Arc<Shared>,
@@ -159,28 +52,40 @@ pub struct TicketKeys {
 struct Shared {
     source: DropShield<Box<dyn KeySource>>,
     ring: RwLock<Option<Arc<Ring>>>,
-    /// Held while the ring is replaced, so that of many handshakes one rotates. True while the
-    /// source is asked: a source may come back here, on the same thread.
+    /// Held while the source is asked. True meanwhile: a source may come back here, on the same
+    /// thread.
     turning: ReentrantMutex<Cell<bool>>,
+    /// The names of keys that are not to be used again, should the source name them. Held while the
+    /// ring is replaced.
+    revoked: Mutex<Vec<[u8; 16]>>,
     /// The longest lifetime, in seconds, among the policies that use the ring.
     lifetime: AtomicU64,
     failures: AtomicU64,
+    said: Mutex<Said>,
+    refresher: Refresher,
+    this: Weak<Self>,
+}
+
+/// What the source said when it was asked last.
+#[derive(Default)]
+struct Said {
+    error: Option<KeyError>,
+    warning: Option<String>,
 }
 
 impl TicketKeys {
-    /// The time between two keys of [`random`](Self::random): 12 hours.
+    /// The time between two keys of [`random`](Self::random), and the epoch of
+    /// [`derived`](Self::derived): 12 hours.
     pub const DEFAULT_PERIOD: Duration = Duration::from_secs(12 * 60 * 60);
 
-    /// How many retired keys a ring keeps: 256. One more drops the oldest, whose tickets are then
-    /// full handshakes.
+    /// How many keys that only open a ring holds: 256. Of more, those that its source names last
+    /// are left out; their tickets are then full handshakes.
     pub const MAX_RETIRED: usize = 256;
 
     /// Random keys that rotate by themselves, a new one every 12 hours.
     ///
-    /// The first is made in [`set_resumption`](crate::SslContextBuilderExt::set_resumption), the
-    /// others by the first handshake that is due: no thread, no timer. If the random generator
-    /// fails, the old key goes on. Keys live in this process only: another process, or this one
-    /// after a restart, cannot open the tickets.
+    /// Keys live in this process only: another process, or this one after a restart, cannot open
+    /// the tickets. If the random generator fails the old key goes on for 12 hours more.
     #[must_use]
     pub fn random() -> Self {
         Self::random_every(Self::DEFAULT_PERIOD)
@@ -196,17 +101,89 @@ impl TicketKeys {
         Self::from_source(RandomKeys::new(period))
     }
 
+    /// Keys that every host derives from a secret and the time: all agree, and exchange nothing. A
+    /// new key every 12 hours.
+    ///
+    /// `label` says what the keys are for; the same secret gives other keys under another label.
+    /// To change the secret without loss take three deployments: `[old, new]`, then `[new, old]`,
+    /// then, a lifetime later, `[new]`. The first seals, all open. A secret has at least 32 bytes,
+    /// random ones, and at most 1 KiB (`set_resumption` fails outside, and without any secret).
+    ///
+    /// The clocks of the hosts may differ by up to half a period, and no resumption is lost: the
+    /// next key opens before it seals.
+    ///
+    /// **Who has the secret can open the tickets of all periods, past and future,** and with them
+    /// recorded TLS 1.2 connections (and TLS 1.3 early data). Keys that are random and forgotten
+    /// protect better what is recorded.
+    ///
+    /// So that others can do the same: periods are numbered from the Unix epoch on, number =
+    /// ⌊seconds / period in seconds⌋. The key of a period is HKDF-SHA-256 (RFC 5869) with the
+    /// secret as input keying material, the salt `openssl-resumption ticket key 1` (31 bytes of
+    /// ASCII) and the info: label, then the period in seconds and the number of the period, each as
+    /// 8 bytes, most significant first. Of its 80 bytes the first 16 are the name, 32 the AES key
+    /// and 32 the HMAC key. `tests/derived.rs` has vectors.
+    #[must_use]
+    pub fn derived<S: AsRef<[u8]>>(
+        label: impl AsRef<[u8]>,
+        secrets: impl IntoIterator<Item = S>,
+    ) -> Self {
+        Self::derived_every(label, secrets, Self::DEFAULT_PERIOD)
+    }
+
+    /// Like [`derived`](Self::derived), with a period of whole seconds, at least one
+    /// (`set_resumption` fails otherwise); the same on all hosts.
+    ///
+    /// A ring holds the keys of the last 256 periods, or of the last seven days if those are fewer.
+    #[must_use]
+    pub fn derived_every<S: AsRef<[u8]>>(
+        label: impl AsRef<[u8]>,
+        secrets: impl IntoIterator<Item = S>,
+        period: Duration,
+    ) -> Self {
+        Self::from_source(DerivedKeys::new(label.as_ref(), secrets, period))
+    }
+
+    /// Keys in files as another server has them, so that one pipeline can serve both.
+    ///
+    /// Which of the keys seals, and whether a file holds one key or several, is as in that server
+    /// ([`KeyDialect`]); the others open. The files are read in `set_resumption`, which fails if
+    /// they are not as they should be, and then every 3 seconds. A change is taken over as a whole,
+    /// when it has been seen twice, so within 10 seconds; a key that is gone from the files is
+    /// forgotten at once. Files that cannot be read or are not right (torn, truncated, of a wrong
+    /// size, with a key of zeros or two of one name) change nothing but
+    /// [`last_error`](Self::last_error): the keys before go on. Files that others can read or
+    /// write are used; [`last_warning`](Self::last_warning) says so.
+    ///
+    /// Replace files by renaming a new one onto them. A file has at most 64 KiB.
+    ///
+    /// Tickets do not cross from one product to another, whatever keys they share: a ticket of nginx
+    /// opens here, but has no stamp of this library in it, and ours has another session id context
+    /// than nginx asks for. Either is a full handshake
+    /// ([`Reason::NoStamp`](crate::Reason::NoStamp) here).
+    #[must_use]
+    pub fn from_files<P: Into<PathBuf>>(
+        dialect: KeyDialect,
+        paths: impl IntoIterator<Item = P>,
+    ) -> Self {
+        Self::from_source(FileKeys::new(dialect, paths))
+    }
+
     /// Keys from any other source.
     #[must_use]
     pub fn from_source(source: impl KeySource) -> Self {
+        let shared = |this: &Weak<Shared>| Shared {
+            source: DropShield::new(Box::new(source)),
+            ring: RwLock::default(),
+            turning: ReentrantMutex::default(),
+            revoked: Mutex::default(),
+            lifetime: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+            said: Mutex::default(),
+            refresher: Refresher::default(),
+            this: Weak::clone(this),
+        };
         Self {
-            shared: Arc::new(Shared {
-                source: DropShield::new(Box::new(source)),
-                ring: RwLock::new(None),
-                turning: ReentrantMutex::default(),
-                lifetime: AtomicU64::new(0),
-                failures: AtomicU64::new(0),
-            }),
+            shared: Arc::new_cyclic(shared),
         }
     }
 
@@ -214,35 +191,72 @@ impl TicketKeys {
     ///
     /// # Errors
     ///
-    /// The source gave no key, or is one that decides on its own when keys change. The ring is then
-    /// as it was.
+    /// The source gave no key, or is one that decides on its own when keys change: derived keys,
+    /// files. The ring is then as it was.
     pub fn rotate(&self) -> Result<(), KeyError> {
         self.rotate_at(SystemTime::now())
     }
 
-    pub(crate) fn rotate_at(&self, now: SystemTime) -> Result<(), KeyError> {
+    fn rotate_at(&self, now: SystemTime) -> Result<(), KeyError> {
         let turning = self.shared.turning.lock();
-        let refusal =
-            || KeyError::new("these ticket keys rotate at their source; change them there");
-        if self
-            .shared
-            .ring
-            .read()
-            .as_ref()
-            .is_some_and(|ring| !ring.rotates())
-        {
-            return Err(refusal());
-        }
+        self.shared.ask(&turning, |source| source.rotate(now))?;
         let set = self.shared.load(&turning, now)?;
-        if !set.retire_previous {
-            return Err(refusal());
-        }
         self.shared.turn(set, now);
         Ok(())
     }
 
-    /// Sees to it that there is a first key, and that retired keys stay for `lifetime` at least.
+    /// Makes every ticket sealed so far worthless, with all keys that the ring holds, upcoming ones
+    /// too: for when they may have been stolen.
+    ///
+    /// Random keys go on with a new one at once. Other sources may name the revoked keys for as
+    /// long as they like, they are not used again in this process: no tickets are sent until the
+    /// files have another key to seal with, or until the period after next with
+    /// [`derived`](Self::derived) keys, where a stolen secret must be changed for a new one anyway.
+    /// Call it on every host. [`Resumption::forget_all`](crate::Resumption::forget_all) ends
+    /// sessions and keeps the keys.
+    pub fn revoke_all(&self) {
+        self.revoke_all_at(SystemTime::now());
+    }
+
+    fn revoke_all_at(&self, now: SystemTime) {
+        // At once, whatever the source is doing.
+        self.shared.replace(|ring, revoked| {
+            revoked.extend(ring?.names());
+            Some(Ring::empty(now))
+        });
+        let turning = self.shared.turning.lock();
+        // Most sources cannot; what they load is then without the revoked keys.
+        let _ = self.shared.ask(&turning, |source| source.rotate(now));
+        if self.shared.ring.read().is_some() {
+            self.shared.reload(&turning, now);
+        }
+    }
+
+    /// Why the source gave no keys when it was asked last; `None` if it gave some.
+    ///
+    /// The keys before go on meanwhile, for as long as they may.
+    #[must_use]
+    pub fn last_error(&self) -> Option<KeyError> {
+        self.shared.said.lock().error.clone()
+    }
+
+    /// What is to be said against the keys that the source gave last, which are used all the same:
+    /// a file that others can read.
+    #[must_use]
+    pub fn last_warning(&self) -> Option<String> {
+        self.shared.said.lock().warning.clone()
+    }
+
+    /// Sees to it that there are keys, that retired ones stay for `lifetime` at least, and that
+    /// somebody looks after them.
     pub(crate) fn prepare(&self, lifetime: Duration, now: SystemTime) -> Result<(), KeyError> {
+        self.load_first(now)?;
+        self.shared.lifetime.fetch_max(lifetime.as_secs(), Relaxed);
+        let started = self.shared.refresher.start(&self.shared.this);
+        started.map_err(KeyError::new)
+    }
+
+    fn load_first(&self, now: SystemTime) -> Result<(), KeyError> {
         if self.shared.ring.read().is_none() {
             let turning = self.shared.turning.lock();
             // Another thread may have been faster.
@@ -251,13 +265,12 @@ impl TicketKeys {
                 self.shared.turn(set, now);
             }
         }
-        self.shared.lifetime.fetch_max(lifetime.as_secs(), Relaxed);
         Ok(())
     }
 
     /// The key to seal a ticket with.
     pub(crate) fn sealing(&self, now: SystemTime) -> Option<Arc<TicketKey>> {
-        Some(Arc::clone(self.shared.ring_at(now)?.active()))
+        self.shared.ring_at(now)?.active(now).cloned()
     }
 
     /// The key that a ticket names, and its standing in the ring.
@@ -266,12 +279,14 @@ impl TicketKeys {
         name: &[u8; 16],
         now: SystemTime,
     ) -> Option<(Arc<TicketKey>, Standing)> {
-        self.shared.ring_at(now)?.find(name)
+        let ring = self.shared.ring_at(now)?;
+        let (key, standing) = ring.find(name, now, self.shared.lifetime())?;
+        Some((Arc::clone(key), standing))
     }
 
     /// For how long the active key has been sealing.
     pub(crate) fn age(&self, now: SystemTime) -> Option<Duration> {
-        Some(self.shared.ring.read().as_ref()?.age(now))
+        self.shared.ring.read().as_ref()?.age(now)
     }
 
     /// How often the source gave no keys.
@@ -290,51 +305,100 @@ impl fmt::Debug for TicketKeys {
 }
 
 impl Shared {
-    /// The ring as it should be at `now`: what is due is done first, by one of the callers.
+    /// The ring; if it is time to ask the source, the thread that does is told.
     fn ring_at(&self, now: SystemTime) -> Option<Arc<Ring>> {
         let ring = self.ring.read().clone()?;
-        if !ring.is_due(now) {
-            return Some(ring);
-        }
-        // Otherwise another handshake is at it, or the source is in a handshake of its own. The
-        // ring as it is still serves, but for keys that are past their time.
-        let Some(turning) = self.turning.try_lock().filter(|asking| !asking.get()) else {
-            return Some(ring);
-        };
-        // That other handshake may have finished in between.
-        let ring = self.ring.read().clone()?;
         if ring.wants_keys(now) {
-            match self.load(&turning, now) {
-                Ok(set) => self.turn(set, now),
-                Err(_) => *self.ring.write() = Some(Arc::new(ring.postponed(now, now + RETRY))),
-            }
-        } else if ring.is_due(now) {
-            *self.ring.write() = Some(Arc::new(ring.without_expired(now)));
+            self.refresher.wake(&self.this);
         }
-        self.ring.read().clone()
+        Some(ring)
+    }
+
+    /// Does what is due at `now`.
+    fn refresh(&self, now: SystemTime) {
+        let turning = self.turning.lock();
+        if self
+            .ring
+            .read()
+            .as_ref()
+            .is_some_and(|ring| ring.wants_keys(now))
+        {
+            self.reload(&turning, now);
+        }
+        self.replace(|ring, _| ring?.without_expired(now, self.lifetime()));
+    }
+
+    /// Asks the source for the next ring, or asks it again later.
+    fn reload(&self, asking: &Cell<bool>, now: SystemTime) {
+        match self.load(asking, now) {
+            Ok(set) => self.turn(set, now),
+            Err(_) => self.replace(|ring, _| Some(ring?.postponed(now))),
+        }
+    }
+
+    /// When there is something to do.
+    fn next_event(&self) -> Option<SystemTime> {
+        let ring = self.ring.read().clone()?;
+        let expiry = ring.next_expiry(self.lifetime());
+        expiry.into_iter().chain([ring.load_again()]).min()
+    }
+
+    fn lifetime(&self) -> Duration {
+        Duration::from_secs(self.lifetime.load(Relaxed))
+    }
+
+    fn load(&self, asking: &Cell<bool>, now: SystemTime) -> Result<KeySet, KeyError> {
+        let loaded = self.ask(asking, |source| source.load(now));
+        let mut said = self.said.lock();
+        match &loaded {
+            Ok(set) => {
+                said.error = None;
+                said.warning.clone_from(&set.warning);
+            }
+            Err(error) => {
+                said.error = Some(error.clone());
+                self.failures.fetch_add(1, Relaxed);
+            }
+        }
+        loaded
     }
 
     /// Asks the source; its panic is its failure.
-    fn load(&self, asking: &Cell<bool>, now: SystemTime) -> Result<KeySet, KeyError> {
-        let loaded = if asking.replace(true) {
-            Err(KeyError::new(
+    fn ask<T>(
+        &self,
+        asking: &Cell<bool>,
+        what: impl FnOnce(&dyn KeySource) -> Result<T, KeyError>,
+    ) -> Result<T, KeyError> {
+        if asking.replace(true) {
+            return Err(KeyError::new(
                 "a source of ticket keys asked for its own keys",
-            ))
-        } else {
-            let loaded = catch(AssertUnwindSafe(|| self.source.load(now)));
-            asking.set(false);
-            loaded.unwrap_or_else(|| Err(KeyError::new("the source of the ticket keys panicked")))
-        };
-        loaded.inspect_err(|_| {
-            self.failures.fetch_add(1, Relaxed);
-        })
+            ));
+        }
+        let answer = catch(AssertUnwindSafe(|| what(&**self.source)));
+        asking.set(false);
+        answer.unwrap_or_else(|| Err(KeyError::new("the source of the ticket keys panicked")))
     }
 
     fn turn(&self, set: KeySet, now: SystemTime) {
-        let lifetime = Duration::from_secs(self.lifetime.load(Relaxed));
-        let next = Ring::next(self.ring.read().as_deref(), set, now, lifetime);
-        *self.ring.write() = Some(Arc::new(next));
+        let lifetime = self.lifetime();
+        self.replace(|ring, revoked| {
+            let next = Ring::next(ring, set, revoked, now);
+            Some(next.without_expired(now, lifetime).unwrap_or(next))
+        });
     }
+
+    fn replace(&self, next: impl FnOnce(Option<&Ring>, &mut Vec<[u8; 16]>) -> Option<Ring>) {
+        let mut revoked = self.revoked.lock();
+        let ring = self.ring.read().clone();
+        if let Some(next) = next(ring.as_deref(), &mut revoked) {
+            *self.ring.write() = Some(Arc::new(next));
+        }
+    }
+}
+
+/// As key names are shown.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -294,6 +294,7 @@ impl Resumption {
         if let Some(keys) = self.keys() {
             stats.tickets.key_age = keys.age(SystemTime::now());
             stats.tickets.key_failures = keys.failures();
+            stats.tickets.key_failing = keys.last_error().is_some();
         }
         stats
     }

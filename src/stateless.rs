@@ -37,7 +37,12 @@ pub(crate) fn seal(ssl: &SslRef, now: SystemTime) -> Option<Arc<TicketKey>> {
     if binding::is_refused(ssl) {
         return None;
     }
-    ffi::connection(ssl)?.policy().keys()?.sealing(now)
+    let policy = ffi::connection(ssl)?.policy();
+    let key = policy.keys()?.sealing(now);
+    if key.is_none() {
+        policy.counters().unsealed.add_one();
+    }
+    key
 }
 
 /// A ticket names a key: the key, if we hold it. Never asked in a mode without keys.
@@ -48,10 +53,7 @@ pub(crate) fn open(
 ) -> Option<Arc<TicketKey>> {
     let found = connection.policy().keys()?.opening(name, now);
     let (fate, key) = match found {
-        Some((key, standing)) => {
-            let retired = standing == Standing::Retired;
-            (TicketFate::Opened { retired }, Some(key))
-        }
+        Some((key, standing)) => (TicketFate::Opened(standing), Some(key)),
         None => (TicketFate::UnknownKey, None),
     };
     connection.name_key(fate);
@@ -77,8 +79,8 @@ pub(crate) fn decide(ssl: &mut SslRef, ticket: &Ticket<'_>, now: SystemTime) -> 
         }
         Ticket::Opened(session) => session,
     };
-    let retired = named == Some(TicketFate::Opened { retired: true });
-    connection.set_ticket(TicketFate::Opened { retired });
+    let named = named?;
+    connection.set_ticket(named);
     let here = binding::here(ssl, ffi::connection(ssl)?.policy(), now)?;
     let admitted = binding::admit(ssl, session, &here);
     let connection = ffi::connection_mut(ssl)?;
@@ -92,7 +94,10 @@ pub(crate) fn decide(ssl: &mut SslRef, ticket: &Ticket<'_>, now: SystemTime) -> 
         }
     }
     // TLS 1.3 clients use a ticket once (RFC 8446, appendix C.4), so each resumption brings the
-    // next. In TLS 1.2 a ticket serves until its key is no longer the one that seals.
-    let renew = here.version == SslVersion::TLS1_3 || retired;
+    // next. In TLS 1.2 a ticket serves until its key has sealed its last, and longer if there is no
+    // other key: an empty new ticket would take the old one from the client.
+    let can_seal = || Some(connection.policy().keys()?.sealing(now).is_some());
+    let renew = here.version == SslVersion::TLS1_3
+        || named == TicketFate::Opened(Standing::Retired) && can_seal()?;
     Some(if renew { Verdict::Renew } else { Verdict::Use })
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use openssl::ssl::SslVersion;
 
+use crate::keys::Standing;
 use crate::outcome::{Handshake, Outcome, Reason, Source};
 use crate::store::Usage;
 
@@ -141,25 +142,32 @@ pub struct StoreStats {
 pub struct TicketStats {
     /// Tickets sealed.
     pub sealed: u64,
+    /// Tickets not sealed because no key may seal: the source of the keys has failed for too long,
+    /// or they were revoked. The handshakes completed, and their clients got no ticket.
+    pub unsealed: u64,
     /// Handshakes whose ticket was opened, whether or not its session was then resumed.
     pub opened: u64,
-    /// Those of `opened` that were sealed under a key that is not the active one.
-    pub opened_retired: u64,
+    /// Those of `opened` that were sealed under a key that is not the active one: a retired or an
+    /// upcoming one.
+    pub opened_inactive: u64,
     /// Handshakes whose ticket was sealed under a key that the ring does not hold.
     pub unknown_key: u64,
     /// Handshakes whose ticket was damaged or forged.
     pub malformed: u64,
-    /// How long the active key has been sealing; `None` before there is one. Like
+    /// How long the active key has been sealing; `None` while there is none. Like
     /// `key_failures` it is the keys' own: policies that share keys share both.
     pub key_age: Option<Duration>,
     /// How often the source gave no keys when it was asked; the old ones, if any, went on.
     pub key_failures: u64,
+    /// Whether the source gave no keys when it was asked last;
+    /// [`TicketKeys::last_error`](crate::TicketKeys::last_error) says why.
+    pub key_failing: bool,
 }
 
 /// What became of the last ticket that a connection offered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TicketFate {
-    Opened { retired: bool },
+    Opened(Standing),
     UnknownKey,
     Malformed,
 }
@@ -180,8 +188,9 @@ pub(crate) struct Counters {
     pub(crate) too_large: Counter,
     pub(crate) capped: Counter,
     pub(crate) sealed: Counter,
+    pub(crate) unsealed: Counter,
     opened: Counter,
-    opened_retired: Counter,
+    opened_inactive: Counter,
     unknown_key: Counter,
     malformed: Counter,
     pub(crate) overridden: Counter,
@@ -217,10 +226,10 @@ impl Counters {
         }
         .fetch_add(1, Relaxed);
         match ticket {
-            Some(TicketFate::Opened { retired }) => {
+            Some(TicketFate::Opened(standing)) => {
                 self.opened.add_one();
-                if retired {
-                    self.opened_retired.add_one();
+                if standing != Standing::Active {
+                    self.opened_inactive.add_one();
                 }
             }
             Some(TicketFate::UnknownKey) => self.unknown_key.add_one(),
@@ -253,12 +262,14 @@ impl Counters {
             },
             tickets: TicketStats {
                 sealed: self.sealed.get(),
+                unsealed: self.unsealed.get(),
                 opened: self.opened.get(),
-                opened_retired: self.opened_retired.get(),
+                opened_inactive: self.opened_inactive.get(),
                 unknown_key: self.unknown_key.get(),
                 malformed: self.malformed.get(),
                 key_age: None,
                 key_failures: 0,
+                key_failing: false,
             },
             overridden: self.overridden.get(),
             failed_closed: self.failed_closed.get(),

@@ -7,7 +7,6 @@ use std::error::Error as StdError;
 use std::fmt::Debug;
 use std::io::Write;
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -60,32 +59,18 @@ fn marked_key(name: u8) -> TicketKey {
     TicketKey::new([name; 16], &AES, &HMAC)
 }
 
-/// The key of the markers first, then random ones: next to the first, or in its place.
-struct MarkedFirst {
-    asked: AtomicBool,
-    retires: bool,
-}
-
-fn marked_first(retires: bool) -> TicketKeys {
-    TicketKeys::from_source(MarkedFirst {
-        asked: AtomicBool::new(false),
-        retires,
-    })
-}
-
-impl KeySource for MarkedFirst {
-    fn load(&self, now: SystemTime) -> Result<KeySet, KeyError> {
-        let key = match self.asked.swap(true, Relaxed) {
-            false => marked_key(1),
-            true => TicketKey::random()?,
-        };
-        if self.retires {
-            let later = now + Duration::from_secs(1 << 20);
-            Ok(KeySet::new(key, Vec::new(), later).retire_previous())
-        } else {
-            Ok(KeySet::new(key, Vec::new(), now))
+/// A ring of the key of the markers.
+fn marked() -> TicketKeys {
+    struct Marked;
+    impl KeySource for Marked {
+        fn load(&self, now: SystemTime) -> Result<KeySet, KeyError> {
+            Ok(KeySet::new(
+                marked_key(1),
+                now + Duration::from_secs(1 << 20),
+            ))
         }
     }
+    TicketKeys::from_source(Marked)
 }
 
 #[test]
@@ -112,59 +97,62 @@ fn a_ticket_key_leaves_zeros() {
 #[test]
 fn a_key_set_and_a_ring_leave_zeros() {
     let freed = freed_by(|| {
-        let opens = vec![marked_key(2), marked_key(3)];
-        drop(KeySet::new(marked_key(1), opens, SystemTime::now()));
+        let now = SystemTime::now();
+        drop(
+            KeySet::new(marked_key(1), now)
+                .opens(marked_key(2))
+                .retired(marked_key(3), now)
+                .upcoming(marked_key(4), now),
+        );
     });
     assert_wiped(&freed, &[&AES, &HMAC]);
-    assert_eq!(zeroed(&freed, 32), 6);
+    assert_eq!(zeroed(&freed, 32), 8);
 
-    for retires in [true, false] {
-        let keys = marked_first(retires);
+    // Now and then the thread of the ring is the last to hold it.
+    let wiped_here = (0..100).any(|_| {
+        let keys = marked();
         let context = context(&Resumption::stateless(keys.clone()));
         let freed = freed_by(|| drop((context, keys)));
         assert_wiped(&freed, &[&AES, &HMAC]);
-        assert_eq!(zeroed(&freed, 32), 2);
-    }
+        zeroed(&freed, 32) == 2
+    });
+    assert!(wiped_here);
 }
 
 #[test]
 fn a_retired_key_is_wiped_when_its_last_ticket_has_expired() {
     let name = "a_retired_key_is_wiped_when_its_last_ticket_has_expired";
     with_clock(name, |clock| {
-        let keys = marked_first(true);
+        let keys = TicketKeys::random();
         let policy = Resumption::stateless(keys.clone()).lifetime(Duration::from_secs(600));
-        let context = context(&policy);
-        let client = Client::new(Kind::Tls13).unwrap();
+        let _context = context(&policy);
         let wiped = |seconds| {
             clock.shift(seconds);
-            let (_, freed) = shake(&context, &client, None);
-            assert_wiped(&freed, &[&AES, &HMAC]);
-            zeroed(&freed, 32)
+            zeroed(&freed_by(|| keys.rotate().unwrap()), 32)
         };
-        keys.rotate().unwrap();
-        assert_eq!(wiped(0), wiped(500), "nothing to wipe but the handshake's");
-        assert_eq!(wiped(700), wiped(500) + 2);
+        assert_eq!(wiped(0), 0, "retires the first key");
+        assert_eq!(wiped(500), 0);
+        assert_eq!(wiped(700), 2, "the first key");
+        assert_eq!(wiped(1_200), 2, "the second");
     });
 }
 
 #[test]
-fn a_key_that_its_source_dropped_is_wiped_at_once() {
-    let context = context(&Resumption::stateless(marked_first(false)));
-    let (_, freed) = shake(&context, &Client::new(Kind::Tls13).unwrap(), None);
-    assert_wiped(&freed, &[&AES, &HMAC]);
-    assert!(zeroed(&freed, 32) >= 2);
+fn revoked_keys_are_wiped_at_once() {
+    let keys = TicketKeys::random();
+    let _context = context(&Resumption::stateless(keys.clone()));
+    keys.rotate().unwrap();
+    assert_eq!(zeroed(&freed_by(|| keys.revoke_all()), 32), 4);
 }
 
 #[test]
 fn the_oldest_key_of_a_full_ring_is_wiped() {
-    let keys = marked_first(true);
+    let keys = TicketKeys::random();
     let _context = context(&Resumption::stateless(keys.clone()));
     let rotations = |n| freed_by(|| (0..n).for_each(|_| keys.rotate().unwrap()));
     let full = rotations(TicketKeys::MAX_RETIRED);
     assert_eq!(zeroed(&full, 32), 0);
-    let freed = rotations(1);
-    assert_wiped(&freed, &[&AES, &HMAC]);
-    assert_eq!(zeroed(&freed, 32), 2);
+    assert_eq!(zeroed(&rotations(1), 32), 2);
 }
 
 // ---- Stored sessions
@@ -296,7 +284,7 @@ fn no_secret_of_a_connection_is_left_behind() {
 #[test]
 fn no_key_that_seals_tickets_is_left_behind() {
     for kind in [Kind::Tls12, Kind::Tls13] {
-        let policy = Resumption::stateless(marked_first(true));
+        let policy = Resumption::stateless(marked());
         let context = context(&policy);
         let client = Client::new(kind).unwrap();
         let (first, mut freed) = shake(&context, &client, None);
@@ -387,15 +375,14 @@ fn keys_show_their_names_only() {
     assert_silent(&text, &secrets);
     assert!(format!("{text:?}").contains(&"bb".repeat(16)));
     assert_silent(
-        &KeySet::new(text, vec![marked_key(2)], SystemTime::now()).retire_previous(),
+        &KeySet::new(text, SystemTime::now()).opens(marked_key(2)),
         &secrets,
     );
 
-    let keys = marked_first(true);
+    let keys = marked();
     let policy = Resumption::stateless(keys.clone());
     let context = context(&policy);
     meet(&context, &Client::new(Kind::Tls13).unwrap(), None);
-    keys.rotate().unwrap();
     let hybrid = Resumption::hybrid(MemoryStore::default(), keys.clone());
     for shown in [&keys as &dyn Debug, &policy, &policy.stats(), &hybrid] {
         assert_silent(&shown, &secrets);
@@ -463,7 +450,7 @@ fn errors_over_keys_do_not_repeat_them() {
     assert_silent_error(&error, &[&AES, &HMAC]);
     assert_silent_error(&keys.rotate().unwrap_err(), &[&AES, &HMAC]);
 
-    let keys = marked_first(false);
+    let keys = marked();
     acceptor()
         .set_resumption(&Resumption::stateless(keys.clone()))
         .unwrap();

@@ -99,10 +99,12 @@ fn tickets(tickets: &TicketStats) -> Value {
     json!({
         "sealed": tickets.sealed,
         "opened": tickets.opened,
-        "opened_retired": tickets.opened_retired,
+        "unsealed": tickets.unsealed,
+        "opened_inactive": tickets.opened_inactive,
         "unknown_key": tickets.unknown_key,
         "malformed": tickets.malformed,
         "key_age_seconds": tickets.key_age.map(|age| age.as_secs()),
         "key_failures": tickets.key_failures,
+        "key_failing": tickets.key_failing,
     })
 }

@@ -14,13 +14,14 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use foreign_types::{ForeignType, ForeignTypeRef};
+use openssl::cipher::Cipher;
 use openssl::cipher_ctx::CipherCtxRef;
 use openssl::ssl::{SslRef, SslSessionRef, SslVersion};
 use openssl_sys as sys;
 
 use super::declare::*;
 use super::{
-    AES_256_CBC, CONNECTION, applied, connection, connection_mut, id_context,
+    AES_128_CBC, AES_256_CBC, CONNECTION, applied, connection, connection_mut, id_context,
     info_callback_but_ours, isolate, random,
 };
 use crate::binding;
@@ -227,26 +228,32 @@ pub(super) unsafe extern "C" fn ticket_key(
         let iv = unsafe { &mut *iv.cast::<[u8; 16]>() };
         // SAFETY: live and ours alone for the call.
         let cipher = unsafe { CipherCtxRef::from_ptr_mut(cipher) };
-        let aes = AES_256_CBC.get()?;
         if enc == 1 {
             let key = stateless::seal(ssl, SystemTime::now())?;
             *name = *key.name();
             random(iv).ok()?;
             cipher
-                .encrypt_init(Some(aes), Some(key.aes()), Some(iv))
+                .encrypt_init(Some(cbc(&key)?), Some(key.aes()), Some(iv))
                 .ok()?;
             init_mac(mac, &key)?;
             connection(ssl)?.policy().counters().sealed.add_one();
         } else {
             let key = stateless::open(connection_mut(ssl)?, name, SystemTime::now())?;
             cipher
-                .decrypt_init(Some(aes), Some(key.aes()), Some(iv))
+                .decrypt_init(Some(cbc(&key)?), Some(key.aes()), Some(iv))
                 .ok()?;
             init_mac(mac, &key)?;
         }
         Some(())
     });
     c_int::from(keyed.is_some())
+}
+
+fn cbc(key: &TicketKey) -> Option<&'static Cipher> {
+    match key.aes().len() {
+        16 => AES_128_CBC.get(),
+        _ => AES_256_CBC.get(),
+    }
 }
 
 fn init_mac(mac: *mut sys::EVP_MAC_CTX, key: &TicketKey) -> Option<()> {

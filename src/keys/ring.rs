@@ -1,6 +1,8 @@
+//! The keys in use.
+
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::{KeySet, TicketKey, TicketKeys};
 
@@ -8,9 +10,14 @@ use super::{KeySet, TicketKey, TicketKeys};
 /// may then be far off. Less is the difference between the clocks of two threads.
 const CLOCK_JUMP: Duration = Duration::from_secs(60);
 
+/// A source is not asked again sooner than this.
+pub(super) const RETRY: Duration = Duration::from_secs(1);
+
 /// What a key is in the ring at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Standing {
+    /// Opens only, and will seal.
+    Upcoming,
     /// Seals and opens.
     Active,
     /// Opens only.
@@ -18,105 +25,95 @@ pub(crate) enum Standing {
 }
 
 /// The keys in use: a snapshot that is replaced, never changed, so that handshakes share it
-/// without a lock.
+/// without a lock. Which of its keys is what follows from the time alone.
+#[derive(Clone)]
 pub(super) struct Ring {
-    active: Arc<TicketKey>,
-    active_since: SystemTime,
-    /// Keys of the source that only open.
-    opens: Vec<Arc<TicketKey>>,
-    /// Keys that were active in this ring, newest first, and when their last ticket ends.
-    retired: Vec<(Arc<TicketKey>, SystemTime)>,
-    load_again: SystemTime,
-    /// When the source was asked last.
+    /// The keys that seal one after the other, each from its time on, and so in that order.
+    seals: Vec<(Arc<TicketKey>, SystemTime)>,
+    /// When the last of them stops, if ever.
+    seals_until: Option<SystemTime>,
+    /// The keys that only open, each until the tickets have expired that were sealed by its time.
+    opens: Vec<(Arc<TicketKey>, Option<SystemTime>)>,
+    /// Since when the key that sealed at that time had been sealing.
     asked: SystemTime,
-    /// Whether the source makes a new key whenever it is asked.
-    rotates: bool,
+    since: SystemTime,
+    load_again: SystemTime,
 }
 
 impl Ring {
-    /// The ring after `previous`, with the keys of `set`; tickets live for `lifetime`.
+    /// The ring after `previous`: the keys of `set` but those that are named in `revoked`.
     pub(super) fn next(
         previous: Option<&Self>,
         set: KeySet,
+        revoked: &[[u8; 16]],
         now: SystemTime,
-        lifetime: Duration,
     ) -> Self {
-        let mut retired = Vec::new();
-        let mut active_since = now;
-        if let Some(previous) = previous {
-            if previous.active.name() == set.seals.name() {
-                active_since = previous.active_since;
-            } else if set.retire_previous {
-                retired.push((Arc::clone(&previous.active), now + lifetime));
-            }
-            if set.retire_previous {
-                // Not longer than from now on: the clock may have been ahead when it was set.
-                let ends = |until: SystemTime| until.min(now + lifetime);
-                let kept = previous.retired_at(now);
-                retired.extend(kept.map(|(key, until)| (key, ends(until))));
-                retired.truncate(TicketKeys::MAX_RETIRED);
-            }
-        }
+        let before = previous.and_then(|ring| Some((ring.active(now)?, ring.since(now))));
+        let since = match before {
+            Some((key, since)) if key.name() == set.seals.name() => since.min(now),
+            _ => now,
+        };
+        let mut seals = set.upcoming;
+        seals.sort_by_key(|(_, from)| *from);
+        seals.insert(0, (set.seals, UNIX_EPOCH));
+        seals.retain(|(key, _)| !revoked.contains(key.name()));
+        let mut opens = set.opens;
+        opens.retain(|(key, _)| !revoked.contains(key.name()));
+        opens.truncate(TicketKeys::MAX_RETIRED);
         Self {
-            active: set.seals,
-            active_since,
-            opens: set.opens,
-            retired,
-            load_again: set.load_again,
+            seals,
+            seals_until: set.seals_until,
+            opens,
             asked: now,
-            rotates: set.retire_previous,
+            since,
+            load_again: set.load_again.max(now + RETRY),
         }
     }
 
-    /// The same keys: the source, asked at `asked`, is asked again at `load_again`.
-    pub(super) fn postponed(&self, asked: SystemTime, load_again: SystemTime) -> Self {
+    /// A ring without keys.
+    pub(super) fn empty(now: SystemTime) -> Self {
         Self {
-            active: Arc::clone(&self.active),
-            active_since: self.active_since,
-            opens: self.opens.clone(),
-            retired: self.retired.clone(),
-            load_again,
-            asked,
-            rotates: self.rotates,
+            seals: Vec::new(),
+            seals_until: None,
+            opens: Vec::new(),
+            asked: now,
+            since: now,
+            load_again: now + RETRY,
         }
     }
 
-    /// Without the retired keys whose last ticket has expired.
-    pub(super) fn without_expired(&self, now: SystemTime) -> Self {
+    /// The same keys: the source, asked at `now`, gave no others.
+    pub(super) fn postponed(&self, now: SystemTime) -> Self {
         Self {
-            retired: self.retired_at(now).collect(),
-            ..self.postponed(self.asked, self.load_again)
+            asked: now,
+            load_again: now + RETRY,
+            ..self.clone()
         }
     }
 
-    pub(super) fn rotates(&self) -> bool {
-        self.rotates
+    /// Without the keys whose last ticket has expired; `None` if there are none.
+    pub(super) fn without_expired(&self, now: SystemTime, lifetime: Duration) -> Option<Self> {
+        let open = |until: Option<SystemTime>| opens_until(until, lifetime).is_none_or(|t| now < t);
+        let seals = (0..self.seals.len()).filter(|i| open(self.sealed_until(*i)));
+        let kept = Self {
+            seals: seals.map(|i| self.seals[i].clone()).collect(),
+            opens: (self.opens.iter())
+                .filter(|(_, until)| open(*until))
+                .cloned()
+                .collect(),
+            ..self.clone()
+        };
+        (kept.names().count() < self.names().count()).then_some(kept)
     }
 
-    pub(super) fn active(&self) -> &Arc<TicketKey> {
-        &self.active
-    }
-
-    pub(super) fn age(&self, now: SystemTime) -> Duration {
-        now.duration_since(self.active_since).unwrap_or_default()
-    }
-
-    pub(super) fn find(&self, name: &[u8; 16]) -> Option<(Arc<TicketKey>, Standing)> {
-        if self.active.name() == name {
-            return Some((Arc::clone(&self.active), Standing::Active));
-        }
-        let retired = self.retired.iter().map(|(key, _)| key);
-        let key = self
-            .opens
-            .iter()
-            .chain(retired)
-            .find(|key| key.name() == name)?;
-        Some((Arc::clone(key), Standing::Retired))
-    }
-
-    /// Whether there is anything to do before this ring is used at `now`.
-    pub(super) fn is_due(&self, now: SystemTime) -> bool {
-        self.wants_keys(now) || self.retired.iter().any(|(_, until)| *until <= now)
+    /// When the next key expires.
+    pub(super) fn next_expiry(&self, lifetime: Duration) -> Option<SystemTime> {
+        let seals = (0..self.seals.len()).map(|i| self.sealed_until(i));
+        let opens = self.opens.iter().map(|(_, until)| *until);
+        seals
+            .chain(opens)
+            .filter_map(|until| opens_until(until, lifetime))
+            .min()
     }
 
     /// Whether the source is to be asked at `now`.
@@ -124,26 +121,81 @@ impl Ring {
         self.load_again <= now || now + CLOCK_JUMP < self.asked
     }
 
-    #[cfg(test)]
-    pub(super) fn retired_count(&self) -> usize {
-        self.retired.len()
+    pub(super) fn load_again(&self) -> SystemTime {
+        self.load_again
     }
 
-    fn retired_at(&self, now: SystemTime) -> impl Iterator<Item = (Arc<TicketKey>, SystemTime)> {
-        self.retired
-            .iter()
-            .filter(move |(_, until)| now < *until)
-            .cloned()
+    /// The key that seals.
+    pub(super) fn active(&self, now: SystemTime) -> Option<&Arc<TicketKey>> {
+        Some(&self.seals[self.active_index(now)?].0)
     }
+
+    /// For how long the active key has been sealing.
+    pub(super) fn age(&self, now: SystemTime) -> Option<Duration> {
+        self.active(now)?;
+        Some(now.duration_since(self.since(now)).unwrap_or_default())
+    }
+
+    /// The key of this name, if it opens tickets that live for `lifetime`.
+    pub(super) fn find(
+        &self,
+        name: &[u8; 16],
+        now: SystemTime,
+        lifetime: Duration,
+    ) -> Option<(&Arc<TicketKey>, Standing)> {
+        let open = |until: Option<SystemTime>| opens_until(until, lifetime).is_none_or(|t| now < t);
+        if let Some(i) = self.seals.iter().position(|(key, _)| key.name() == name) {
+            let (key, from) = &self.seals[i];
+            let standing = match self.active_index(now) {
+                Some(active) if active == i => Standing::Active,
+                _ if now < *from => Standing::Upcoming,
+                _ => Standing::Retired,
+            };
+            return open(self.sealed_until(i)).then_some((key, standing));
+        }
+        let (key, until) = self.opens.iter().find(|(key, _)| key.name() == name)?;
+        open(*until).then_some((key, Standing::Retired))
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &[u8; 16]> {
+        let seals = self.seals.iter().map(|(key, _)| key.name());
+        seals.chain(self.opens.iter().map(|(key, _)| key.name()))
+    }
+
+    fn active_index(&self, now: SystemTime) -> Option<usize> {
+        let i = self.seals.iter().rposition(|(_, from)| *from <= now)?;
+        self.sealed_until(i)
+            .is_none_or(|until| now < until)
+            .then_some(i)
+    }
+
+    fn since(&self, now: SystemTime) -> SystemTime {
+        match self.active_index(now) {
+            Some(i) if self.seals[i].1 > UNIX_EPOCH => self.seals[i].1,
+            _ => self.since,
+        }
+    }
+
+    /// When the key seals or has sealed the last time, if it ever stops.
+    fn sealed_until(&self, i: usize) -> Option<SystemTime> {
+        let next = self.seals.get(i + 1).map(|(_, from)| *from);
+        next.or(self.seals_until)
+    }
+}
+
+/// When the last ticket has expired that was sealed by `until`.
+fn opens_until(until: Option<SystemTime>, lifetime: Duration) -> Option<SystemTime> {
+    until?.checked_add(lifetime)
 }
 
 impl fmt::Debug for Ring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let retired: Vec<_> = self.retired.iter().map(|(key, _)| key).collect();
+        fn keys<T>(list: &[(Arc<TicketKey>, T)]) -> Vec<&TicketKey> {
+            list.iter().map(|(key, _)| &**key).collect()
+        }
         f.debug_struct("Ring")
-            .field("active", &self.active)
-            .field("opens", &self.opens)
-            .field("retired", &retired)
+            .field("seals", &keys(&self.seals))
+            .field("opens", &keys(&self.opens))
             .finish_non_exhaustive()
     }
 }

@@ -1,24 +1,31 @@
 use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::{Receiver, channel};
 use std::time::UNIX_EPOCH;
-
-use parking_lot::Mutex;
 
 use super::*;
 
-const LIFETIME: Duration = Duration::from_secs(3_600);
+pub(super) const LIFETIME: Duration = Duration::from_secs(3_600);
 const PERIOD: Duration = Duration::from_secs(600);
 
-fn at(seconds: u64) -> SystemTime {
+pub(super) fn at(seconds: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(1_800_000_000 + seconds)
 }
 
-fn prepared() -> TicketKeys {
-    let keys = TicketKeys::random_every(PERIOD);
-    keys.prepare(LIFETIME, at(0)).unwrap();
+/// A ring at `at(0)`, without a thread: the tests are its clock.
+pub(super) fn ring(keys: TicketKeys) -> TicketKeys {
+    keys.load_first(at(0)).unwrap();
+    let lifetime = LIFETIME.as_secs();
+    keys.shared.lifetime.store(lifetime, Relaxed);
     keys
 }
 
+fn random() -> TicketKeys {
+    ring(TicketKeys::random_every(PERIOD))
+}
+
+/// The name of the key that seals, after what the thread would have done.
 fn active(keys: &TicketKeys, now: SystemTime) -> [u8; 16] {
+    keys.shared.refresh(now);
     *keys.sealing(now).unwrap().name()
 }
 
@@ -26,44 +33,57 @@ fn standing(keys: &TicketKeys, name: &[u8; 16], now: SystemTime) -> Option<Stand
     Some(keys.opening(name, now)?.1)
 }
 
+fn held(keys: &TicketKeys) -> usize {
+    keys.shared.ring.read().as_ref().unwrap().names().count()
+}
+
 #[test]
 fn a_key_seals_for_its_period_and_opens_until_its_last_ticket_has_expired() {
-    let keys = prepared();
+    let keys = random();
     let first = active(&keys, at(599));
     assert_eq!(standing(&keys, &first, at(599)), Some(Standing::Active));
 
     let second = active(&keys, at(600));
     assert_ne!(first, second);
     assert_eq!(standing(&keys, &first, at(600)), Some(Standing::Retired));
-    // The ring turns on use; used at 600, a ticket of the first key may live until 4,200.
     assert_eq!(standing(&keys, &first, at(4_199)), Some(Standing::Retired));
     assert_eq!(standing(&keys, &first, at(4_200)), None);
 }
 
 #[test]
 fn a_key_past_its_time_is_wiped() {
-    let keys = prepared();
+    let keys = random();
     let first = Arc::downgrade(&keys.sealing(at(0)).unwrap());
     keys.rotate_at(at(1)).unwrap();
+    let second = Arc::downgrade(&keys.sealing(at(1)).unwrap());
+    keys.shared.refresh(at(0) + LIFETIME);
     assert!(first.upgrade().is_some());
-    keys.sealing(at(1) + LIFETIME).unwrap();
+    keys.shared.refresh(at(1) + LIFETIME);
     assert!(first.upgrade().is_none(), "something still holds the key");
+    assert!(second.upgrade().is_some(), "retired when the third came");
+}
+
+#[test]
+fn the_thread_is_told_when_the_next_key_is_to_be_wiped() {
+    let keys = random();
+    assert_eq!(keys.shared.next_event(), Some(at(600)));
+    keys.rotate_at(at(10)).unwrap();
+    keys.shared.lifetime.store(60, Relaxed);
+    assert_eq!(keys.shared.next_event(), Some(at(70)));
 }
 
 #[test]
 fn the_longest_lifetime_of_the_policies_decides() {
-    let keys = prepared();
-    keys.prepare(LIFETIME * 2, at(0)).unwrap();
-    keys.prepare(LIFETIME / 2, at(0)).unwrap();
-    let first = active(&keys, at(0));
-    keys.rotate_at(at(1)).unwrap();
-    let last = at(1) + LIFETIME * 2 - Duration::from_secs(1);
-    assert!(standing(&keys, &first, last).is_some());
+    let keys = TicketKeys::random();
+    for lifetime in [LIFETIME, LIFETIME * 2, LIFETIME / 2] {
+        keys.prepare(lifetime, SystemTime::now()).unwrap();
+    }
+    assert_eq!(keys.shared.lifetime(), LIFETIME * 2);
 }
 
 #[test]
 fn rotate_forces_a_new_key_and_the_age_starts_anew() {
-    let keys = prepared();
+    let keys = random();
     let first = active(&keys, at(10));
     assert_eq!(keys.age(at(10)), Some(Duration::from_secs(10)));
     keys.rotate_at(at(10)).unwrap();
@@ -73,94 +93,199 @@ fn rotate_forces_a_new_key_and_the_age_starts_anew() {
 }
 
 #[test]
-fn of_many_threads_one_rotates() {
-    let keys = prepared();
-    let names: Vec<_> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..8)
-            .map(|_| scope.spawn(|| active(&keys, at(600))))
-            .collect();
-        threads
-            .into_iter()
-            .map(|thread| thread.join().unwrap())
-            .collect()
-    });
-    let second = active(&keys, at(600));
-    let first = names.iter().find(|name| **name != second);
-    assert!(
-        names
-            .iter()
-            .all(|name| *name == second || Some(name) == first)
-    );
-    assert_eq!(keys.shared.ring.read().as_ref().unwrap().retired_count(), 1);
-}
-
-#[test]
 fn the_retired_keys_are_bounded() {
-    let keys = prepared();
+    let keys = random();
     for _ in 0..300 {
         keys.rotate_at(at(1)).unwrap();
     }
-    assert_eq!(
-        keys.shared.ring.read().as_ref().unwrap().retired_count(),
-        256
-    );
+    assert_eq!(held(&keys), 257);
+}
+
+#[test]
+fn revoked_keys_open_nothing_and_random_ones_go_on_with_a_new_key() {
+    let keys = random();
+    let first = active(&keys, at(0));
+    keys.rotate_at(at(1)).unwrap();
+    let second = active(&keys, at(1));
+    keys.revoke_all_at(at(2));
+    for name in [first, second] {
+        assert_eq!(standing(&keys, &name, at(2)), None);
+    }
+    let third = active(&keys, at(2));
+    assert!(third != first && third != second);
+    assert_eq!(held(&keys), 1);
+}
+
+#[test]
+fn revoking_before_there_are_keys_does_nothing() {
+    let keys = TicketKeys::random_every(PERIOD);
+    keys.revoke_all_at(at(0));
+    assert!(keys.sealing(at(0)).is_none());
+    active(&ring(keys), at(0));
 }
 
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3_600);
 
 #[test]
 fn a_clock_that_jumps_back_does_not_stop_rotation() {
-    let keys = prepared();
+    let keys = random();
     let early = active(&keys, at(0) + YEAR);
     // Back to the present: the next key would otherwise be due in a year.
-    let now = active(&keys, at(1));
-    assert_ne!(early, now);
+    active(&keys, at(1));
+    let later = active(&keys, at(1) + PERIOD);
+    assert_ne!(early, later);
     // A second's difference between the clocks of two threads is no jump.
-    assert_eq!(active(&keys, at(0)), now);
-    // Keys retired in that future go when their tickets can have no life left in the present.
-    assert!(standing(&keys, &early, at(0) + LIFETIME).is_some());
-    assert_eq!(standing(&keys, &early, at(2) + LIFETIME), None);
+    assert_eq!(active(&keys, at(0) + PERIOD), later);
+    // Keys that sealed in that future go when their tickets can have no life left in the present.
+    assert!(standing(&keys, &early, at(0) + PERIOD + LIFETIME).is_some());
+    assert_eq!(standing(&keys, &early, at(1) + PERIOD + LIFETIME), None);
 }
 
-/// Counts how often it is asked; gives one key for ever, or fails.
-struct Constant {
-    asked: Arc<AtomicU64>,
-    fails: Arc<AtomicBool>,
+fn key(n: u8) -> TicketKey {
+    TicketKey::new([n; 16], &[n; 32], &[n; 32])
 }
 
-impl KeySource for Constant {
-    fn load(&self, now: SystemTime) -> Result<KeySet, KeyError> {
-        self.asked.fetch_add(1, Relaxed);
-        if self.fails.load(Relaxed) {
-            return Err(KeyError::new("not now"));
-        }
-        let key = TicketKey::new([1; 16], &[2; 32], &[3; 32]);
-        Ok(KeySet::new(key, Vec::new(), now + PERIOD))
+/// Gives what it is told to, and counts how often.
+#[derive(Clone, Default)]
+struct Told(Arc<Mutex<ToldState>>);
+
+#[derive(Default)]
+struct ToldState {
+    set: Option<KeySet>,
+    asked: u64,
+    panics: bool,
+}
+
+impl Told {
+    fn ring(set: KeySet) -> (Self, TicketKeys) {
+        let told = Self::default();
+        told.tell(Some(set));
+        let keys = ring(TicketKeys::from_source(told.clone()));
+        (told, keys)
+    }
+
+    fn tell(&self, set: Option<KeySet>) {
+        self.0.lock().set = set;
+    }
+
+    fn asked(&self) -> u64 {
+        self.0.lock().asked
+    }
+}
+
+impl KeySource for Told {
+    fn load(&self, _: SystemTime) -> Result<KeySet, KeyError> {
+        let mut state = self.0.lock();
+        state.asked += 1;
+        let panics = state.panics;
+        let set = state.set.clone();
+        drop(state);
+        set.ok_or_else(|| {
+            assert!(!panics, "no keys at all");
+            KeyError::new("not now")
+        })
     }
 }
 
 #[test]
 fn a_clock_that_jumps_back_asks_a_source_with_one_key_again_and_only_once() {
     for fails in [false, true] {
-        let (asked, failing) = (
-            Arc::new(AtomicU64::new(0)),
-            Arc::new(AtomicBool::new(false)),
-        );
-        let source = Constant {
-            asked: Arc::clone(&asked),
-            fails: Arc::clone(&failing),
+        let (told, keys) = Told::ring(KeySet::new(key(1), at(0) + YEAR));
+        keys.shared.refresh(at(1) + YEAR);
+        assert_eq!(told.asked(), 2);
+        let set = KeySet::new(key(1), at(0) + PERIOD);
+        told.tell((!fails).then_some(set));
+        let asked_again = if fails {
+            RETRY_SECONDS
+        } else {
+            PERIOD.as_secs()
         };
-        let keys = TicketKeys::from_source(source);
-        keys.prepare(LIFETIME, at(0) + YEAR).unwrap();
-        assert_eq!(asked.load(Relaxed), 1);
-        failing.store(fails, Relaxed);
         for _ in 0..10 {
             active(&keys, at(0));
         }
-        assert_eq!(asked.load(Relaxed), 2, "failing: {fails}");
-        active(&keys, at(600));
-        assert_eq!(asked.load(Relaxed), 3, "failing: {fails}");
+        assert_eq!(told.asked(), 3, "failing: {fails}");
+        active(&keys, at(asked_again));
+        assert_eq!(told.asked(), 4, "failing: {fails}");
     }
+}
+
+const RETRY_SECONDS: u64 = ring::RETRY.as_secs();
+
+#[test]
+fn keys_change_by_the_clock_alone() {
+    let set = KeySet::new(key(1), at(10_000))
+        .upcoming(key(3), at(200))
+        .upcoming(key(2), at(100))
+        .seals_until(at(300));
+    let (told, keys) = Told::ring(set);
+    let sealing = |second| keys.sealing(at(second)).map(|key| key.name()[0]);
+    let seen = [0, 99, 100, 199, 200, 299, 300].map(sealing);
+    let expected = [Some(1), Some(1), Some(2), Some(2), Some(3), Some(3), None];
+    assert_eq!(seen, expected);
+    assert_eq!(sealing(0), Some(1), "no state is kept");
+    assert_eq!(keys.age(at(150)), Some(Duration::from_secs(50)));
+    assert_eq!(keys.age(at(300)), None);
+
+    let of = |n: u8, second| standing(&keys, &[n; 16], at(second));
+    assert_eq!(of(2, 99), Some(Standing::Upcoming));
+    assert_eq!(of(2, 100), Some(Standing::Active));
+    assert_eq!(of(2, 200), Some(Standing::Retired));
+    // To the second in which the last ticket ends.
+    for (n, sealed_until) in [(1, 100), (2, 200), (3, 300)] {
+        assert_eq!(of(n, sealed_until + 3_599), Some(Standing::Retired));
+        assert_eq!(of(n, sealed_until + 3_600), None);
+    }
+    assert_eq!(told.asked(), 1);
+}
+
+#[test]
+fn keys_that_only_open_stay_as_long_as_they_are_named_or_their_tickets_live() {
+    let set = KeySet::new(key(1), at(600))
+        .opens(key(2))
+        .retired(key(3), at(100));
+    let (told, keys) = Told::ring(set);
+    let of = |n: u8, second| standing(&keys, &[n; 16], at(second));
+    assert_eq!(
+        (of(2, 0), of(3, 0)),
+        (Some(Standing::Retired), Some(Standing::Retired))
+    );
+    assert_eq!(of(2, 100_000), Some(Standing::Retired));
+    assert_eq!((of(3, 3_699).is_some(), of(3, 3_700)), (true, None));
+
+    told.tell(Some(KeySet::new(key(4), at(1_200))));
+    keys.shared.refresh(at(599));
+    assert_eq!(told.asked(), 1, "not before its time");
+    keys.shared.refresh(at(600));
+    assert_eq!(held(&keys), 1, "the set is the whole truth");
+    assert_eq!(of(4, 600), Some(Standing::Active));
+}
+
+#[test]
+fn revoked_keys_stay_so_whatever_their_source_says() {
+    let set = KeySet::new(key(1), at(0))
+        .upcoming(key(2), at(100))
+        .opens(key(3));
+    let (told, keys) = Told::ring(set.clone());
+    keys.revoke_all_at(at(1));
+    for n in 1..=3 {
+        assert_eq!(standing(&keys, &[n; 16], at(1)), None);
+    }
+    assert!(keys.sealing(at(1)).is_none());
+    assert_eq!(keys.last_error().map(|e| e.to_string()), None);
+
+    told.tell(Some(set.upcoming(key(4), at(200))));
+    keys.shared.refresh(at(2));
+    assert!(keys.sealing(at(199)).is_none(), "not before its time");
+    assert_eq!(active(&keys, at(200)), [4; 16]);
+    assert_eq!(held(&keys), 1);
+}
+
+#[test]
+fn rotate_is_refused_where_the_source_decides() {
+    let (told, keys) = Told::ring(KeySet::new(key(1), at(600)));
+    let refused = keys.rotate_at(at(0)).unwrap_err().to_string();
+    assert!(refused.contains("change at their source"), "{refused}");
+    assert_eq!((told.asked(), keys.failures()), (1, 0));
 }
 
 /// A source that uses its own keys while it is asked for them.
@@ -169,145 +294,163 @@ struct Selfish(Arc<Mutex<Option<TicketKeys>>>);
 impl KeySource for Selfish {
     fn load(&self, now: SystemTime) -> Result<KeySet, KeyError> {
         if let Some(own) = &*self.0.lock() {
-            assert!(
-                own.rotate_at(now)
-                    .unwrap_err()
-                    .to_string()
-                    .contains("its own keys")
-            );
-            own.prepare(LIFETIME, now).unwrap();
+            let refused = own.rotate_at(now).unwrap_err().to_string();
+            assert!(refused.contains("its own keys"), "{refused}");
+            own.load_first(now).unwrap();
             own.sealing(now).unwrap();
+            own.shared.refresh(now);
         }
-        RandomKeys::new(PERIOD).load(now)
+        Ok(KeySet::new(TicketKey::random()?, now + PERIOD))
     }
 }
 
 #[test]
 fn a_source_that_asks_for_its_own_keys_does_not_wait_for_itself() {
     let own = Arc::new(Mutex::new(None));
-    let keys = TicketKeys::from_source(Selfish(Arc::clone(&own)));
-    keys.prepare(LIFETIME, at(0)).unwrap();
+    let keys = ring(TicketKeys::from_source(Selfish(Arc::clone(&own))));
     *own.lock() = Some(keys.clone());
     let first = active(&keys, at(0));
     assert_ne!(active(&keys, at(600)), first);
     own.lock().take();
 }
 
+#[test]
+fn a_source_that_fails_or_panics_keeps_the_ring_for_its_time_and_is_asked_again() {
+    for panics in [false, true] {
+        let set = |n| {
+            KeySet::new(key(n), at(600))
+                .seals_until(at(700))
+                .warning("loose")
+        };
+        let (told, keys) = Told::ring(set(1));
+        told.0.lock().panics = panics;
+        assert_eq!(keys.last_warning().as_deref(), Some("loose"));
+
+        told.tell(None);
+        assert_eq!(active(&keys, at(600)), [1; 16]);
+        assert_eq!(active(&keys, at(600)), [1; 16]);
+        assert_eq!(keys.failures(), 1, "asked again before a second was over");
+        let error = keys.last_error().unwrap().to_string();
+        assert_eq!(error.contains("panicked"), panics, "{error}");
+        assert_eq!(active(&keys, at(601)), [1; 16]);
+        assert_eq!(keys.failures(), 2);
+        keys.shared.refresh(at(700));
+        assert!(keys.sealing(at(700)).is_none(), "its time is over");
+        assert_eq!(standing(&keys, &[1; 16], at(700)), Some(Standing::Retired));
+
+        told.tell(Some(set(2).seals_until(at(9_999))));
+        assert_eq!(active(&keys, at(701)), [2; 16]);
+        assert!(keys.last_error().is_none());
+    }
+}
+
 /// A source that does not answer before it is told to.
-struct Slow(Mutex<std::sync::mpsc::Receiver<()>>);
+struct Slow(Mutex<Receiver<()>>);
 
 impl KeySource for Slow {
     fn load(&self, now: SystemTime) -> Result<KeySet, KeyError> {
         self.0.lock().recv().unwrap();
-        RandomKeys::new(PERIOD).load(now)
+        // Due again at once.
+        Ok(KeySet::new(TicketKey::random()?, now).opens(key(1)))
+    }
+}
+
+const SOON: Duration = Duration::from_secs(10);
+
+fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = std::time::Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < SOON, "{what}");
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
 #[test]
-fn a_slow_source_keeps_one_handshake_waiting_and_no_other() {
-    let (go, wait) = std::sync::mpsc::channel();
+fn no_handshake_waits_for_a_slow_source_nor_does_revoking() {
+    let (go, wait) = channel();
     let keys = TicketKeys::from_source(Slow(Mutex::new(wait)));
     go.send(()).unwrap();
-    keys.prepare(LIFETIME, at(0)).unwrap();
-    let first = active(&keys, at(0));
+    keys.prepare(LIFETIME, SystemTime::now()).unwrap();
+    let first = *keys.sealing(SystemTime::now()).unwrap().name();
+    wait_until("the thread asks for the next keys", || {
+        keys.shared.turning.try_lock().is_none()
+    });
+
     // Not scoped threads: if one waits for ever, the test is to fail and not to wait with it.
-    let (done, answers) = std::sync::mpsc::channel();
-    let use_keys = |act: fn(&TicketKeys) -> Option<[u8; 16]>| {
+    let (done, answers) = channel();
+    let act = |act: fn(&TicketKeys) -> Option<[u8; 16]>| {
         let (keys, done) = (keys.clone(), done.clone());
         std::thread::spawn(move || done.send(act(&keys)));
-    };
-    let answer = || {
         answers
-            .recv_timeout(Duration::from_secs(10))
-            .expect("nothing waits for a slow source but the handshake that asked it")
+            .recv_timeout(SOON)
+            .expect("nothing waits for a slow source")
     };
-    use_keys(|keys| Some(active(keys, at(600))));
-    let begun = std::time::Instant::now();
-    while keys.shared.turning.try_lock().is_some() {
-        assert!(begun.elapsed() < Duration::from_secs(10), "nobody asked");
-        std::thread::yield_now();
-    }
-    use_keys(|keys| Some(active(keys, at(600))));
-    assert_eq!(answer(), Some(first));
-    use_keys(|keys| keys.prepare(LIFETIME, at(600)).err().map(|_| [0; 16]));
-    assert_eq!(answer(), None);
-    go.send(()).unwrap();
-    assert_ne!(answer(), Some(first));
-}
-
-/// A source that gives random keys, or fails, or panics, as told.
-struct Moody {
-    failing: Arc<AtomicBool>,
-    panics: bool,
-}
-
-impl KeySource for Moody {
-    fn load(&self, now: SystemTime) -> Result<KeySet, KeyError> {
-        match (self.failing.load(Relaxed), self.panics) {
-            (false, _) => RandomKeys::new(PERIOD).load(now),
-            (true, false) => Err(KeyError::new("no randomness")),
-            (true, true) => panic!("no randomness at all"),
-        }
-    }
-}
-
-#[test]
-fn a_source_that_fails_or_panics_keeps_the_ring_and_is_asked_again() {
-    for panics in [false, true] {
-        let failing = Arc::new(AtomicBool::new(false));
-        let keys = TicketKeys::from_source(Moody {
-            failing: Arc::clone(&failing),
-            panics,
-        });
-        keys.prepare(LIFETIME, at(0)).unwrap();
-        let first = active(&keys, at(0));
-
-        failing.store(true, Relaxed);
-        assert_eq!(active(&keys, at(600)), first);
-        assert_eq!(active(&keys, at(600)), first);
-        assert_eq!(keys.failures(), 1, "asked again before a second was over");
-        assert!(keys.rotate_at(at(600)).is_err());
-        assert_eq!(active(&keys, at(601)), first);
-        assert_eq!(keys.failures(), 3);
-
-        failing.store(false, Relaxed);
-        assert_ne!(active(&keys, at(602)), first);
-    }
-}
-
-/// A source whose sets are the whole truth.
-struct Fixed(AtomicU64);
-
-impl KeySource for Fixed {
-    fn load(&self, now: SystemTime) -> Result<KeySet, KeyError> {
-        let n = self.0.fetch_add(1, Relaxed) as u8;
-        let key = |n| TicketKey::new([n; 16], &[n; 32], &[n; 32]);
-        Ok(KeySet::new(key(n + 1), vec![key(n)], now + PERIOD))
-    }
-}
-
-#[test]
-fn a_key_that_its_source_dropped_is_forgotten_at_once() {
-    let keys = TicketKeys::from_source(Fixed(AtomicU64::new(1)));
-    keys.prepare(LIFETIME, at(0)).unwrap();
-    assert_eq!(standing(&keys, &[2; 16], at(0)), Some(Standing::Active));
-    assert_eq!(standing(&keys, &[1; 16], at(0)), Some(Standing::Retired));
-    assert_eq!(standing(&keys, &[1; 16], at(600)), None);
-    assert_eq!(standing(&keys, &[2; 16], at(600)), Some(Standing::Retired));
-    assert!(
-        keys.rotate_at(at(600))
-            .unwrap_err()
-            .to_string()
-            .contains("at their source")
+    let sealing: fn(&TicketKeys) -> _ = |keys| Some(*keys.sealing(SystemTime::now())?.name());
+    assert_eq!(act(sealing), Some(first));
+    assert_eq!(
+        act(|keys| keys
+            .prepare(LIFETIME, SystemTime::now())
+            .err()
+            .map(|_| [0; 16])),
+        None
     );
+
+    let revoking = std::thread::spawn({
+        let keys = keys.clone();
+        move || keys.revoke_all()
+    });
+    wait_until("revoked at once", || {
+        keys.sealing(SystemTime::now()).is_none()
+    });
+    // For the answer that is under way, for the one after revoking, and then some.
+    (0..10).for_each(|_| go.send(()).unwrap());
+    revoking.join().unwrap();
+    wait_until("a new key seals", || {
+        keys.sealing(SystemTime::now()).is_some()
+    });
+    assert!(keys.opening(&first, SystemTime::now()).is_none());
+    assert!(
+        keys.opening(&[1; 16], SystemTime::now()).is_none(),
+        "revoked, and named again"
+    );
+}
+
+/// Says when it is dropped.
+struct Alive(Arc<AtomicBool>);
+
+impl KeySource for Alive {
+    fn load(&self, now: SystemTime) -> Result<KeySet, KeyError> {
+        Ok(KeySet::new(TicketKey::random()?, now + PERIOD))
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.store(false, Relaxed);
+    }
+}
+
+#[test]
+fn the_thread_ends_with_the_last_clone() {
+    let alive = Arc::new(AtomicBool::new(true));
+    let keys = TicketKeys::from_source(Alive(Arc::clone(&alive)));
+    keys.prepare(LIFETIME, SystemTime::now()).unwrap();
+    keys.prepare(LIFETIME, SystemTime::now()).unwrap();
+    let clone = keys.clone();
+    drop(keys);
+    clone.sealing(SystemTime::now()).unwrap();
+    assert!(alive.load(Relaxed));
+    drop(clone);
+    wait_until("the source is dropped", || !alive.load(Relaxed));
 }
 
 #[test]
 fn debug_shows_names_only() {
-    let keys = TicketKeys::from_source(Fixed(AtomicU64::new(0xa0)));
-    keys.prepare(LIFETIME, at(0)).unwrap();
+    let (_, keys) = Told::ring(KeySet::new(key(0xa1), at(600)).opens(key(0xa2)));
     let shown = format!("{keys:?}");
-    assert!(shown.contains(&"a1".repeat(16)), "{shown}");
-    assert!(!shown.contains(&"a1".repeat(17)), "{shown}");
+    for name in ["a1", "a2"] {
+        assert!(shown.contains(&name.repeat(16)), "{shown}");
+        assert!(!shown.contains(&name.repeat(17)), "{shown}");
+    }
     assert!(!shown.contains("161, 161"), "{shown}");
 }

@@ -29,7 +29,7 @@ pub(crate) fn known() -> TicketKeys {
         fn load(&self, now: SystemTime) -> Result<KeySet, KeyError> {
             let key = TicketKey::new(NAME, &AES, &HMAC);
             let hour = Duration::from_secs(3_600);
-            Ok(KeySet::new(key, Vec::new(), now + hour))
+            Ok(KeySet::new(key, now + hour))
         }
     }
     TicketKeys::from_source(Known)

@@ -1,0 +1,178 @@
+//! Keys in files.
+
+use std::fs::{File, Metadata};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use openssl::sha::Sha256;
+use parking_lot::Mutex;
+
+use super::{KeyDialect, KeyError, KeySet, KeySource, TicketKey};
+use crate::secret::Secret;
+
+/// How often the files are read. A change is used when it has been seen twice: so no files that
+/// are being written, or replaced one after the other.
+const POLL: Duration = Duration::from_secs(3);
+
+const MAX_FILE: usize = 64 * 1024;
+
+/// The keys in some files.
+pub(super) struct FileKeys {
+    dialect: KeyDialect,
+    paths: Vec<PathBuf>,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    /// The files that are in use, by the hash of their content, and their keys.
+    used: Option<([u8; 32], KeySet)>,
+    /// What the files were when they were read last, if it was something else.
+    changed: Option<[u8; 32]>,
+}
+
+impl FileKeys {
+    pub(super) fn new<P: Into<PathBuf>>(
+        dialect: KeyDialect,
+        paths: impl IntoIterator<Item = P>,
+    ) -> Self {
+        Self {
+            dialect,
+            paths: paths.into_iter().map(Into::into).collect(),
+            seen: Mutex::default(),
+        }
+    }
+}
+
+impl KeySource for FileKeys {
+    fn load(&self, now: SystemTime) -> Result<KeySet, KeyError> {
+        let again = |set: KeySet, warning: Option<String>| KeySet {
+            load_again: now + POLL,
+            warning,
+            ..set
+        };
+        let mut files = Vec::new();
+        let mut open_to_others = None;
+        for path in &self.paths {
+            let (content, metadata) = read(path)?;
+            if open_to_others.is_none() {
+                open_to_others = access_of_others(path, &metadata);
+            }
+            files.push((path.display(), content));
+        }
+        let files: Vec<_> = (files.iter())
+            .map(|(path, content)| (path, content.as_bytes()))
+            .collect();
+        let hash = hash(files.iter().map(|(_, content)| *content));
+
+        let mut seen = self.seen.lock();
+        match &seen.used {
+            Some((used, set)) if *used == hash => {
+                let set = again(set.clone(), open_to_others);
+                seen.changed = None;
+                return Ok(set);
+            }
+            Some((_, set)) if seen.changed != Some(hash) => {
+                let set = again(set.clone(), open_to_others);
+                seen.changed = Some(hash);
+                return Ok(set);
+            }
+            _ => {}
+        }
+        let keys = self.dialect.parse(&files)?;
+        let set = of_keys(keys, now);
+        *seen = Seen {
+            used: Some((hash, set.clone())),
+            changed: None,
+        };
+        Ok(again(set, open_to_others))
+    }
+}
+
+/// The first seals, all open.
+fn of_keys(keys: Vec<TicketKey>, now: SystemTime) -> KeySet {
+    let mut keys = keys.into_iter();
+    let seals = keys.next().expect("parsed from one file at least");
+    keys.fold(KeySet::new(seals, now), KeySet::opens)
+}
+
+impl KeyDialect {
+    /// Reads the keys in these files: the one that seals first, then the newest first.
+    ///
+    /// # Errors
+    ///
+    /// A file cannot be read or is not right. The text says which and what is wrong with it.
+    pub fn read<P: AsRef<Path>>(
+        self,
+        paths: impl IntoIterator<Item = P>,
+    ) -> Result<Vec<TicketKey>, KeyError> {
+        let mut files = Vec::new();
+        for path in paths {
+            let (content, _) = read(path.as_ref())?;
+            files.push((path.as_ref().display().to_string(), content));
+        }
+        let files: Vec<_> = (files.iter())
+            .map(|(path, content)| (path, content.as_bytes()))
+            .collect();
+        self.parse(&files)
+    }
+}
+
+fn read(path: &Path) -> Result<(Secret, Metadata), KeyError> {
+    let wrong = |wrong: String| {
+        let path = path.display();
+        KeyError::new(format!("ticket key file {path}: {wrong}"))
+    };
+    let metadata = path.metadata().map_err(|error| wrong(error.to_string()))?;
+    // Whatever else there is may keep the reader waiting for ever.
+    if !metadata.is_file() {
+        return Err(wrong("not a file".into()));
+    }
+    let content = read_all(path).map_err(|error| wrong(error.to_string()))?;
+    if content.as_bytes().len() > MAX_FILE {
+        return Err(wrong(format!("larger than {MAX_FILE} bytes")));
+    }
+    Ok((content, metadata))
+}
+
+/// What is in the file, but no more than a byte too many. Not `fs::read`: as its buffer grows, it
+/// leaves copies behind.
+fn read_all(path: &Path) -> io::Result<Secret> {
+    let mut buffer = Secret::zeroed(MAX_FILE + 1);
+    let mut file = File::open(path)?;
+    let mut len = 0;
+    loop {
+        match file.read(&mut buffer.as_mut_bytes()[len..]) {
+            Ok(0) => return Ok(Secret::from(&buffer.as_bytes()[..len])),
+            Ok(read) => len += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn hash<'a>(contents: impl Iterator<Item = &'a [u8]>) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for content in contents {
+        hash.update(&(content.len() as u64).to_be_bytes());
+        hash.update(content);
+    }
+    hash.finish()
+}
+
+#[cfg(unix)]
+fn access_of_others(path: &Path, metadata: &Metadata) -> Option<String> {
+    use std::os::unix::fs::PermissionsExt;
+
+    let mode = metadata.permissions().mode() & 0o777;
+    (mode & 0o006 != 0).then(|| {
+        let path = path.display();
+        format!("ticket key file {path} has mode {mode:04o}: others can read or write it")
+    })
+}
+
+#[cfg(not(unix))]
+fn access_of_others(_: &Path, _: &Metadata) -> Option<String> {
+    None
+}

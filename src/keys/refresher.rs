@@ -1,0 +1,74 @@
+//! The thread that keeps a ring of keys up to date.
+
+use std::io;
+use std::process;
+use std::sync::Weak;
+use std::thread::{self, Thread};
+use std::time::{Duration, SystemTime};
+
+use parking_lot::Mutex;
+
+use super::Shared;
+use super::ring::RETRY;
+
+/// The thread looks at the clock this often: it sleeps by a clock that does not jump, and wall
+/// clocks do.
+const PATROL: Duration = Duration::from_secs(60);
+
+/// The thread of one ring, and the process in which it runs: a fork leaves it behind.
+#[derive(Default)]
+pub(super) struct Refresher(Mutex<Option<(u32, Thread)>>);
+
+impl Refresher {
+    /// Starts the thread, unless it runs.
+    pub(super) fn start(&self, shared: &Weak<Shared>) -> io::Result<()> {
+        let mut running = self.0.lock();
+        if !matches!(*running, Some((process, _)) if process == process::id()) {
+            let shared = Weak::clone(shared);
+            let thread = thread::Builder::new()
+                .name("ticket-keys".into())
+                .spawn(move || run(&shared))?;
+            *running = Some((process::id(), thread.thread().clone()));
+        }
+        Ok(())
+    }
+
+    /// Sees to it that the thread looks at the ring now, without waiting for it.
+    pub(super) fn wake(&self, shared: &Weak<Shared>) {
+        // If it is locked somebody else is waking it.
+        let Some(running) = self.0.try_lock() else {
+            return;
+        };
+        match &*running {
+            Some((process, thread)) if *process == process::id() => thread.unpark(),
+            Some(_) => {
+                drop(running);
+                // Without, the next handshake tries again.
+                let _ = self.start(shared);
+            }
+            None => {}
+        }
+    }
+}
+
+/// Ends the thread: it finds its ring gone.
+impl Drop for Refresher {
+    fn drop(&mut self) {
+        if let Some((_, thread)) = self.0.get_mut() {
+            thread.unpark();
+        }
+    }
+}
+
+fn run(shared: &Weak<Shared>) {
+    while let Some(ring) = shared.upgrade() {
+        let now = SystemTime::now();
+        ring.refresh(now);
+        let rest = match ring.next_event() {
+            Some(time) => time.duration_since(now).unwrap_or(RETRY),
+            None => PATROL,
+        };
+        drop(ring);
+        thread::park_timeout(rest.min(PATROL));
+    }
+}
