@@ -123,8 +123,8 @@ pub(crate) fn admit(ssl: &SslRef, session: &SslSessionRef, here: &Here) -> Resul
 ///
 /// If not it is too late to decline, and the connection must be failed. Its client would come back
 /// with the same session, so what was demanded is remembered: the next lookup declines, and the
-/// handshake is full. What is demanded once the handshake is complete, in a renegotiation or by
-/// asking for a certificate then, is verified by OpenSSL and not our affair.
+/// handshake is full. What is demanded once the handshake is complete, in a renegotiation (which is
+/// always full) or by asking for a certificate then, is verified by OpenSSL and not our affair.
 pub(crate) fn may_go_on(ssl: &SslRef, now: SystemTime) -> bool {
     let Some(connection) = ffi::connection(ssl) else {
         return true;
@@ -173,8 +173,10 @@ pub(crate) fn stamp_session(ssl: &SslRef, session: &SslSessionRef) {
         name.into_iter()
             .for_each(|name| ffi::set_hostname(session, name));
     }
-    // A resumption hands the stamp on: name and demand were compared with it.
-    let inherited = Stamp::from_bytes(ffi::appdata(session)).filter(|_| ssl.session_reused());
+    // A resumption hands the stamp on: name and demand were compared with it. So does a handshake
+    // that is complete: what the client was verified with then may have changed since.
+    let inherited = Stamp::from_bytes(ffi::appdata(session))
+        .filter(|_| ssl.session_reused() || connection.outcome().is_some());
     let certificate = ffi::peer_certificate(session);
     let made = || Stamp {
         time: connection.started(),
@@ -183,7 +185,7 @@ pub(crate) fn stamp_session(ssl: &SslRef, session: &SslSessionRef) {
         authenticated: certificate.is_some(),
     };
     let stamp = match inherited {
-        Some(stamp) if connection.resumed_with(certificate) => stamp,
+        Some(stamp) if connection.is_stamped_for(certificate) => stamp,
         // The client has been asked for a certificate since (RFC 8446, section 4.6.2).
         Some(Stamp { time, .. }) => Stamp { time, ..made() },
         None => made(),
@@ -196,6 +198,7 @@ pub(crate) fn stamp_session(ssl: &SslRef, session: &SslSessionRef) {
     // a session and reads 3 in its place, and fails the connection whose ticket grows by that.
     let time = if timeout == 0 { 0 } else { stamp.time };
     ffi::finish_session(session, &Stamp { time, ..stamp }.to_bytes(), timeout.max(1));
+    connection.note_stamped(certificate);
 }
 
 /// Seconds since the Unix epoch; 0, which is over, for a time that OpenSSL cannot read.

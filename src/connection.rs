@@ -38,8 +38,9 @@ pub(crate) struct Connection {
     /// What the store said: after a HelloRetryRequest OpenSSL asks for the same sessions again. The
     /// store is spared that, and a session that was taken out of it is not lost.
     answers: Vec<(SessionKey, Result<Session, Reason>)>,
-    /// The client's certificate in the session that OpenSSL was given to resume.
-    certificate: Option<X509>,
+    /// The client's certificate that the stamp of the connection's session speaks of. The reference
+    /// keeps its address from being that of another one.
+    certificate: Mutex<Option<X509>>,
     /// The session, still in the store, that OpenSSL was given to resume.
     given: Option<SessionKey>,
     /// The sessions in the store that are this connection's: made in it, or resumed by it.
@@ -74,7 +75,7 @@ impl Connection {
             named: None,
             ticket: None,
             answers: Vec::new(),
-            certificate: None,
+            certificate: Mutex::default(),
             given: None,
             own: Vec::new(),
             closed: false,
@@ -114,13 +115,19 @@ impl Connection {
 
     pub(crate) fn supply(&mut self, source: Source, stamp: Stamp, certificate: Option<&X509Ref>) {
         self.offered = Offered::Supplied(source, stamp);
-        self.certificate = certificate.map(ToOwned::to_owned);
+        self.note_stamped(certificate);
     }
 
-    /// Whether this is the very certificate that came with the session that OpenSSL was given to
-    /// resume. It is not if the client has been asked for another since.
-    pub(crate) fn resumed_with(&self, certificate: Option<&X509Ref>) -> bool {
-        self.certificate.as_ref().map(|own| own.as_ptr()) == certificate.map(X509Ref::as_ptr)
+    /// The session has been stamped, while its client had this certificate.
+    pub(crate) fn note_stamped(&self, certificate: Option<&X509Ref>) {
+        *self.certificate.lock() = certificate.map(ToOwned::to_owned);
+    }
+
+    /// Whether the stamp of the connection's session was made for this very certificate. It was not
+    /// if the client has been asked for another since.
+    pub(crate) fn is_stamped_for(&self, certificate: Option<&X509Ref>) -> bool {
+        let own = self.certificate.lock();
+        own.as_ref().map(|own| own.as_ptr()) == certificate.map(X509Ref::as_ptr)
     }
 
     /// The stamp of the session that OpenSSL was given to resume.

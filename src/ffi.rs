@@ -15,7 +15,7 @@ use openssl::ex_data::Index;
 use openssl::hash::MessageDigest;
 use openssl::ssl::{
     Ssl, SslContext, SslContextBuilder, SslContextRef, SslRef, SslSession, SslSessionRef,
-    SslVerifyMode,
+    SslVerifyMode, SslVersion,
 };
 use openssl::stack::StackRef;
 use openssl::x509::store::X509Store;
@@ -340,7 +340,12 @@ pub(crate) fn verify_mode(ssl: &SslRef) -> SslVerifyMode {
     // SAFETY: reads a field of a live SSL.
     let mode = unsafe { sys::SSL_get_verify_mode(ssl.as_ptr()) };
     // Not `SslRef::verify_mode`, which panics over modes that it does not name.
-    SslVerifyMode::from_bits_truncate(mode)
+    let mut verify = SslVerifyMode::from_bits_truncate(mode);
+    // TLS 1.3 then asks for a certificate after the handshake only.
+    if mode & SSL_VERIFY_POST_HANDSHAKE != 0 && ssl.version2() == Some(SslVersion::TLS1_3) {
+        verify.remove(SslVerifyMode::FAIL_IF_NO_PEER_CERT);
+    }
+    verify
 }
 
 /// The verify mode that a context gives its connections.

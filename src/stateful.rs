@@ -68,6 +68,10 @@ pub(crate) fn remove(policy: &Resumption, key: &SessionKey) {
 /// The client offered a session id, or in TLS 1.3 a stateful ticket: returns its session, if it is
 /// to be resumed here.
 pub(crate) fn get_session(ssl: &mut SslRef, id: &[u8], now: SystemTime) -> Option<SslSession> {
+    if ffi::connection(ssl)?.outcome().is_some() {
+        // A renegotiation, which has no second look at the demand. It is full.
+        return None;
+    }
     let here = binding::here(ssl, ffi::connection(ssl)?.policy(), now)?;
     let found = find(ffi::connection_mut(ssl)?, id, &here).and_then(|session| {
         let stamp = binding::admit(ssl, &session, &here)?;

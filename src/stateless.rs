@@ -65,6 +65,10 @@ pub(crate) fn decide(ssl: &mut SslRef, ticket: &Ticket<'_>, now: SystemTime) -> 
     let connection = ffi::connection_mut(ssl)?;
     // Nothing, if the ticket was too short to name a key.
     let named = connection.take_named();
+    if connection.outcome().is_some() {
+        // A renegotiation, which has no second look at the demand. It is full.
+        return Some(Verdict::Decline);
+    }
     let session = match ticket {
         Ticket::Empty => return Some(Verdict::Decline),
         Ticket::Unreadable if named == Some(TicketFate::UnknownKey) => {

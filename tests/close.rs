@@ -9,11 +9,10 @@ use std::sync::Arc;
 use std::thread;
 
 use common::*;
-use foreign_types::ForeignTypeRef;
-use openssl::ssl::{ShutdownState, Ssl, SslContext, SslRef, SslStream};
+use openssl::ssl::{ShutdownState, Ssl, SslContext, SslStream};
 use openssl_resumption::{
     Handshake::{Full, Resumed},
-    MemoryStore, Reason, Resumption, Source, TicketKeys,
+    MemoryStore, Reason, Resumption, Source, SslRefExt, TicketKeys,
 };
 
 /// How a server, or its client, ends a connection after the handshake.
@@ -357,57 +356,33 @@ fn a_victims_ticket_offered_beside_a_pre_shared_key_does_not_touch_the_victims_s
     }
 }
 
-/// A client that has a session of its own may fail a renegotiation in which it offers a stranger's.
+/// Its state is that of the first connection until the second begins; a stranger's alert comes
+/// before that.
 #[test]
-fn a_failed_renegotiation_under_a_victims_id_does_not_touch_the_victims_session() {
-    use openssl::ssl::SslOptions;
-    use openssl_resumption::SslContextBuilderExt;
-
-    for strict in [false, true] {
-        let policy = Resumption::stateful(MemoryStore::default());
-        let policy = if strict { policy.strict() } else { policy };
-        let mut builder = acceptor();
-        builder.clear_options(SslOptions::NO_RENEGOTIATION);
-        builder.set_options(SslOptions::from_bits_retain(1 << 8));
-        builder.set_resumption(&policy).unwrap();
-        let context = builder.build().into_context();
-
-        let victim = Client::new(Kind::Tls12).unwrap();
-        let victims = meet(&context, &victim, None);
-        let mut guessed = victims.next().unwrap().to_vec();
-        let secret = guessed.windows(2).position(|w| w == [4, 48]).unwrap() + 2;
-        guessed[secret] ^= 1;
-
-        let (near, far) = UnixStream::pair().unwrap();
-        let ssl = Ssl::new(&context).unwrap();
-        let server = thread::spawn(move || {
-            let mut stream = ssl.accept(far).unwrap();
-            let refused = stream.read(&mut [0]).is_err();
-            let _ = stream.get_mut().shutdown(std::net::Shutdown::Both);
-            refused
+fn an_ssl_used_again_after_a_switch_ends_no_session_of_the_connection_before() {
+    let policy = Resumption::stateful(MemoryStore::default());
+    let elsewhere = acceptor().build().into_context();
+    let context = context_with(&policy, |builder| {
+        builder.set_servername_callback(move |ssl, _| {
+            ssl.set_ssl_context(&elsewhere).unwrap();
+            Ok(())
         });
-        let mut stream = victim.connect(near, None).unwrap();
-        renegotiate_offering(stream.ssl(), &guessed);
-        assert!(stream.do_handshake().is_err());
-        drop(stream);
-        assert!(server.join().unwrap(), "the renegotiation went well");
+    });
+    let client = Client::new(Kind::Tls12).unwrap().server_name("v.example");
+    let (near, far) = UnixStream::pair().unwrap();
+    let first = thread::spawn(move || client.finish(client.connect(near, None).unwrap()));
+    let mut stream = Ssl::new(&context).unwrap().accept(far).unwrap();
+    stream.shutdown().unwrap();
+    first.join().unwrap().unwrap();
+    assert_eq!(policy.stats().store.puts, 1);
 
-        let met = meet(&context, &victim, victims.next());
-        assert_eq!(met.agreed(), Resumed(Source::Store), "strict {strict}");
-    }
-}
-
-#[expect(unsafe_code, reason = "the openssl crate does not renegotiate")]
-fn renegotiate_offering(ssl: &SslRef, session: &[u8]) {
-    unsafe extern "C" {
-        fn SSL_renegotiate_abbreviated(ssl: *mut openssl_sys::SSL) -> std::ffi::c_int;
-    }
-    let session = openssl::ssl::SslSession::from_der(session).unwrap();
-    // SAFETY: the client's own SSL and a session of its own.
-    let set = unsafe { openssl_sys::SSL_set_session(ssl.as_ptr(), session.as_ptr()) };
-    assert_eq!(set, 1);
-    // SAFETY: as above.
-    assert_eq!(unsafe { SSL_renegotiate_abbreviated(ssl.as_ptr()) }, 1);
+    let (mut near, far) = UnixStream::pair().unwrap();
+    *stream.get_mut() = far;
+    near.write_all(b"\x15\x03\x03\x00\x02\x02\x28").unwrap();
+    // Clears the SSL and begins a handshake.
+    stream.stateless().unwrap_err();
+    assert_eq!(stream.ssl().resumption(), None);
+    assert_eq!(policy.stats().store.removed, 0);
 }
 
 /// A store that fails to remove costs a counter.

@@ -15,7 +15,7 @@ use common::child::in_child;
 use common::*;
 use foreign_types::ForeignTypeRef;
 use openssl::ssl::{Ssl, SslContext, SslContextRef, SslOptions, SslRef};
-use openssl_resumption::{Resumption, SslContextBuilderExt, SslRefExt};
+use openssl_resumption::{MemoryStore, Resumption, SslContextBuilderExt, SslRefExt};
 use openssl_sys::{SSL, SSL_CTX};
 
 type InfoCallback = unsafe extern "C" fn(*const SSL, c_int, c_int);
@@ -95,6 +95,30 @@ fn an_info_callback_that_wraps_ours_does_not_recurse() {
         assert_eq!(handshakes(&policy.stats()), (1, 0));
         assert!(WRAPPED.load(SeqCst) > 0);
     });
+}
+
+unsafe extern "C" fn closing(ssl: *const SSL, event: c_int, _: c_int) {
+    if event == HANDSHAKE_DONE {
+        // SAFETY: OpenSSL's `const` is only in the signature; nothing else uses the SSL meanwhile.
+        unsafe { openssl_sys::SSL_shutdown(ssl.cast_mut()) };
+    }
+}
+
+/// A connection that is closed there is not one that was dropped.
+#[test]
+fn what_an_info_callback_of_others_does_is_seen() {
+    let policy = Resumption::stateful(MemoryStore::default()).strict();
+    let context = context_with(&policy, |builder| {
+        set_info_callback(builder.as_ptr(), closing);
+    });
+    let client = Client::new(Kind::Tls12).unwrap();
+    let (near, far) = UnixStream::pair().unwrap();
+    let ssl = Ssl::new(&context).unwrap();
+    let server = thread::spawn(move || drop(ssl.accept(far).unwrap()));
+    client.finish(client.connect(near, None).unwrap()).unwrap();
+    server.join().unwrap();
+    let store = policy.stats().store;
+    assert_eq!((store.puts, store.removed), (1, 0));
 }
 
 /// SSL_OP_ALLOW_CLIENT_RENEGOTIATION, which the openssl crate does not name.

@@ -34,7 +34,12 @@ use crate::{stateful, stateless};
 /// The handshake starts: the connection gets its owner, the policy of the context that it has now,
 /// before a ClientHello or server name callback can switch it to another.
 fn start(ssl: &mut SslRef) -> Option<()> {
-    let owner = Arc::clone(applied(ssl.ssl_context())?);
+    // An SSL that is used again after `SSL_clear` still calls the callbacks of the context that it
+    // was made with, whatever context it was switched to.
+    let owner = match connection(ssl) {
+        Some(connection) => Arc::clone(connection.owner()),
+        None => Arc::clone(applied(ssl.ssl_context())?),
+    };
     // A START in the middle of things is a renegotiation, or the way on after SSL_read_early_data
     // returned: the connection is the one it was. An SSL reused after `SSL_clear` is a new one.
     // SAFETY: reads fields of a live SSL.
@@ -65,7 +70,16 @@ fn done(ssl: &mut SslRef) -> Option<()> {
     let version = ssl.version2()?;
     let reused = ssl.session_reused();
     let resumed = binding::resumed_stamp(ssl).filter(|_| reused);
+    let first = connection(ssl)?.outcome().is_none();
     connection_mut(ssl)?.complete(version, reused, resumed);
+    if first
+        && version == SslVersion::TLS1_3
+        && resumed.is_none()
+        && let Some(session) = ssl.session()
+    {
+        // Now, for all tickets that are still to come.
+        binding::stamp_session(ssl, session);
+    }
     notice_id_context(ssl);
     Some(())
 }
@@ -129,13 +143,13 @@ pub(crate) fn shielded<T>(otherwise: T, body: impl FnOnce() -> T) -> T {
 }
 
 thread_local! {
-    /// The connection for which the info callback of somebody else is being called.
-    static CHAINING: Cell<*const sys::SSL> = const { Cell::new(ptr::null()) };
+    /// The event for which the info callback of somebody else is being called.
+    static CHAINING: Cell<(*const sys::SSL, c_int, c_int)> = const { Cell::new((ptr::null(), 0, 0)) };
 }
 
 /// `SSL_CTX_set_info_callback`: sees where a handshake starts and where it is done.
 pub(super) unsafe extern "C" fn info(ssl: *const sys::SSL, event: c_int, value: c_int) {
-    if ptr::eq(CHAINING.get(), ssl) {
+    if CHAINING.get() == (ssl, event, value) {
         // Somebody who took the context's callback from us calls it, as we call theirs.
         return;
     }
@@ -156,7 +170,7 @@ pub(super) unsafe extern "C" fn info(ssl: *const sys::SSL, event: c_int, value: 
         info_callback_but_ours(ssl.ssl_context())
     });
     if let Some(before) = before {
-        let outer = CHAINING.replace(ssl);
+        let outer = CHAINING.replace((ssl, event, value));
         // SAFETY: what was set as an info callback may be called as one.
         unsafe { before(ssl, event, value) };
         CHAINING.set(outer);

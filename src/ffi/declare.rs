@@ -41,6 +41,7 @@ pub(super) const ALERT_CLOSE_NOTIFY: c_int = 0;
 pub(super) const SSL_CB_ACCEPT_LOOP: c_int = 0x2001;
 pub(super) const SSL_CTRL_GET_VERIFY_CERT_STORE: c_int = 137;
 pub(super) const TLSEXT_TYPE_SERVER_NAME: c_uint = 0;
+pub(super) const SSL_VERIFY_POST_HANDSHAKE: c_int = 8;
 pub(super) const SSL_SENT_SHUTDOWN: c_int = 1;
 pub(super) const SSL_RECEIVED_SHUTDOWN: c_int = 2;
 pub(super) const SSL_TICKET_EMPTY: c_int = 3;
