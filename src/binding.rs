@@ -233,7 +233,7 @@ pub(crate) fn is_too_large(ssl: &SslRef) -> bool {
 }
 
 /// The largest certificate in a ticket; what else is in a session takes less than 2 KiB.
-const LARGEST_IN_TICKET: usize = 0xff00 - 2 * 1024;
+const LARGEST_IN_TICKET: usize = 0xff00 - 2_048;
 
 #[cfg(test)]
 mod tests {

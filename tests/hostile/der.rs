@@ -12,6 +12,7 @@ pub(crate) const SECRET: usize = 4;
 pub(crate) const TIME: u8 = 1;
 pub(crate) const TIMEOUT: u8 = 2;
 pub(crate) const ID_CONTEXT: u8 = 4;
+pub(crate) const HOSTNAME: u8 = 6;
 pub(crate) const STAMP: u8 = 18;
 /// No version of OpenSSL has as many fields.
 pub(crate) const LATER: u8 = 29;

@@ -47,7 +47,7 @@ pub(crate) fn strange_sessions(session: &[u8], kind: Kind) -> Vec<(&'static str,
     let context = |bytes| with_field(session, ID_CONTEXT, bytes);
     let version = |bytes: &[u8]| with_plain(session, 1, bytes);
     let time = |time| with_number(session, TIME, time);
-    [
+    let mut strange = vec![
         ("no stamp", stamp(None), Reason::NoStamp),
         ("an empty stamp", stamp(Some(b"")), Reason::NoStamp),
         (
@@ -81,8 +81,20 @@ pub(crate) fn strange_sessions(session: &[u8], kind: Kind) -> Vec<(&'static str,
             stamped(session, |stamp| stamp[25] ^= 1),
             Reason::OtherBinding,
         ),
-    ]
-    .into()
+    ];
+    if kind != Kind::Tls13 {
+        // OpenSSL would tell it to the server name callback, which decides what is demanded.
+        let name = |bytes| with_field(session, HOSTNAME, bytes);
+        strange.extend([
+            ("no name", name(None), Reason::OtherBinding),
+            (
+                "a name beside",
+                name(Some(b"other.example")),
+                Reason::OtherBinding,
+            ),
+        ]);
+    }
+    strange
 }
 
 /// The session with its stamp changed.
