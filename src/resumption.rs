@@ -180,10 +180,11 @@ impl Resumption {
     /// of clients changes in a way that this library cannot see, and sessions from before are not
     /// resumed.
     ///
-    /// It sees the verify mode, the CA certificates and the client CA names of the contexts, as
-    /// they are at a context's first handshake. It does not see what a verify callback does,
-    /// revocation lists, verify parameters (depth, purpose), a directory of CA certificates
-    /// (`CApath`), or certificates added to the CA store of a running server.
+    /// It sees the verify mode, the CA certificates and the client CA names of the contexts that ask
+    /// for certificates, as they are at a context's first handshake. It does not see that a context
+    /// has ceased to ask, what a verify callback does, revocation lists, verify parameters (depth,
+    /// purpose), a directory of CA certificates (`CApath`), or certificates added to the CA store
+    /// of a running server.
     ///
     /// A context that verifies clients without any CA certificate in its store, because they are in
     /// a directory or because a callback decides, resumes no sessions of other contexts, unless a
