@@ -63,7 +63,7 @@ fn story(mode: &str, policy: &Resumption) -> Result<bool, Box<dyn Error>> {
     let stats = policy.stats();
     let all = stats.handshakes();
     let store = stats.store;
-    // As the issue counts: a full handshake in stateless mode is a miss, also the first.
+    // In stateless mode every full handshake counts as a miss, also the first.
     let stateless = (mode == "stateless").then_some(all.full);
     println!("Stats: {{");
     println!("  tot: {},", all.full + all.resumed);

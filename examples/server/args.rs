@@ -9,6 +9,8 @@ use std::time::Duration;
 use openssl::ssl::SslVersion;
 use openssl_resumption::{MemoryStore, Resumption};
 
+use crate::keys::KeyArgs;
+
 pub(crate) const USAGE: &str = "\
 Usage: server [OPTION VALUE | OPTION=VALUE]...
 
@@ -28,6 +30,13 @@ Usage: server [OPTION VALUE | OPTION=VALUE]...
                       default 1 in stateful mode, 2 in stateless and hybrid mode
   --capacity N        sessions that the store of stateful and hybrid mode holds; default 20480
   --tls VERSION       1.2 or 1.3 only; default both
+  --keys DIALECT:FILE ticket keys in a file like that of another server: nginx, haproxy, apache,
+                      envoy, nghttpx, dnsdist or openssl; read again when it changes; may be
+                      given more than once, the first seals
+  --keys-secret FILE  ticket keys derived from what is in this file, 32 to 1024 bytes; the same
+                      on all hosts; may be given more than once, the first seals
+  --key-epoch SECONDS how long a random or derived ticket key seals; default 43200
+                      (without --keys and --keys-secret, keys are random)
   --forget-on SIGHUP  end all sessions whenever this signal comes; without, it ends the server
   --help              print this
 ";
@@ -51,6 +60,7 @@ pub(crate) struct Args {
     pub(crate) tickets: Option<u8>,
     pub(crate) capacity: usize,
     pub(crate) tls: Option<SslVersion>,
+    pub(crate) keys: KeyArgs,
     pub(crate) forget_on_hangup: bool,
 }
 
@@ -99,6 +109,7 @@ pub(crate) fn parse(mut words: impl Iterator<Item = OsString>) -> Result<Command
         tickets: None,
         capacity: MemoryStore::DEFAULT_ENTRIES,
         tls: None,
+        keys: KeyArgs::default(),
         forget_on_hangup: false,
     };
     let (mut cert, mut key) = (None, None);
@@ -135,12 +146,15 @@ pub(crate) fn parse(mut words: impl Iterator<Item = OsString>) -> Result<Command
             "--tickets" => args.tickets = Some(tickets(&value()?)?),
             "--capacity" => args.capacity = capacity(&value()?)?,
             "--tls" => args.tls = Some(tls(&value()?)?),
+            "--keys" => args.keys.add_file(&value()?)?,
+            "--keys-secret" => args.keys.add_secret(&value()?),
+            "--key-epoch" => args.keys.set_epoch(&value()?)?,
             "--forget-on" => args.forget_on_hangup = is_hangup(&value()?)?,
             _ => {
                 return Err(format!(
                     "{option:?} is no option; there are --mode, --listen, --cert, --key, \
-                     --client-ca, --vhost, --switch, --lifetime, --tickets, --capacity, --tls \
-                     and --forget-on"
+                     --client-ca, --vhost, --switch, --lifetime, --tickets, --capacity, --tls, \
+                     --keys, --keys-secret, --key-epoch and --forget-on"
                 ));
             }
         }
@@ -151,6 +165,8 @@ pub(crate) fn parse(mut words: impl Iterator<Item = OsString>) -> Result<Command
         (Some(_), None) => return Err("--cert needs --key as well".into()),
         (None, Some(_)) => return Err("--key needs --cert as well".into()),
     };
+    let has_tickets = matches!(args.mode, Mode::Stateless | Mode::Hybrid);
+    args.keys.check(has_tickets)?;
     Ok(Command::Serve(Box::new(args)))
 }
 
@@ -232,7 +248,7 @@ fn tls(value: &OsStr) -> Result<SslVersion, String> {
 }
 
 /// What is before the first `separator`, and what is after it.
-fn split(value: &OsStr, separator: u8) -> (&OsStr, Option<&OsStr>) {
+pub(crate) fn split(value: &OsStr, separator: u8) -> (&OsStr, Option<&OsStr>) {
     let bytes = value.as_bytes();
     match bytes.iter().position(|byte| *byte == separator) {
         Some(at) => (

@@ -18,6 +18,7 @@
 mod args;
 mod connection;
 mod http;
+mod keys;
 mod page;
 mod server;
 #[path = "../support/mod.rs"]
@@ -59,12 +60,12 @@ fn main() -> ExitCode {
 }
 
 /// The choice of a mode, and of its knobs.
-fn policy(args: &Args) -> Resumption {
+fn policy(args: &Args, keys: &TicketKeys) -> Resumption {
     let store = || MemoryStore::new(args.capacity, MemoryStore::DEFAULT_BYTES);
     let policy = match args.mode {
         Mode::Stateful => Resumption::stateful(store()),
-        Mode::Stateless => Resumption::stateless(TicketKeys::random()),
-        Mode::Hybrid => Resumption::hybrid(store(), TicketKeys::random()),
+        Mode::Stateless => Resumption::stateless(keys.clone()),
+        Mode::Hybrid => Resumption::hybrid(store(), keys.clone()),
         Mode::Off => Resumption::off(),
     };
     let policy = policy.lifetime(args.lifetime);
@@ -76,10 +77,14 @@ fn policy(args: &Args) -> Resumption {
 
 /// Serves until a signal says stop.
 fn serve(args: &Args) -> Result<(), String> {
-    let policy = policy(args);
+    let keys = args.keys.ticket_keys()?;
+    let policy = policy(args, &keys);
     let acceptor = tls::acceptor(args, &policy)?;
     let forget_on_hangup = args.forget_on_hangup.then(|| policy.clone());
-    let page = Page::new(args.mode, policy);
+    if let Some(warning) = keys.last_warning() {
+        complain(format_args!("warning: {warning}"));
+    }
+    let page = Page::new(args.mode, policy, keys);
     let server = Server::bind(args.listen, acceptor, page, forget_on_hangup)?;
     print(format_args!("listening on {}\n", server.address()));
     server

@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use openssl::ssl::SslRef;
 use openssl_resumption::{
-    Handshakes, Reason, Resumption, Source, SslRefExt, Stats, StoreStats, TicketStats,
+    Handshakes, Reason, Resumption, Source, SslRefExt, Stats, StoreStats, TicketKeys, TicketStats,
 };
 use serde_json::{Map, Value, json};
 
@@ -14,11 +14,12 @@ use crate::vhosts;
 pub(crate) struct Page {
     mode: Mode,
     policy: Resumption,
+    keys: TicketKeys,
 }
 
 impl Page {
-    pub(crate) fn new(mode: Mode, policy: Resumption) -> Self {
-        Self { mode, policy }
+    pub(crate) fn new(mode: Mode, policy: Resumption, keys: TicketKeys) -> Self {
+        Self { mode, policy, keys }
     }
 
     /// The page for one connection, whose handshake is complete.
@@ -35,6 +36,8 @@ impl Page {
             "source": text(source),
             "authenticated": ssl.peer_certificate().is_some(),
             "server_name": vhosts::server_name(ssl),
+            "key_error": text(self.keys.last_error()),
+            "key_warning": self.keys.last_warning(),
             "stats": stats(&self.policy.stats()),
         });
         format!("{page}\n")
