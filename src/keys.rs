@@ -402,4 +402,6 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 #[cfg(test)]
+mod fleet;
+#[cfg(test)]
 mod tests;

@@ -93,17 +93,17 @@ impl Ring {
 
     /// Without the keys whose last ticket has expired; `None` if there are none.
     pub(super) fn without_expired(&self, now: SystemTime, lifetime: Duration) -> Option<Self> {
+        if self.next_expiry(lifetime).is_none_or(|next| now < next) {
+            return None;
+        }
         let open = |until: Option<SystemTime>| opens_until(until, lifetime).is_none_or(|t| now < t);
         let seals = (0..self.seals.len()).filter(|i| open(self.sealed_until(*i)));
-        let kept = Self {
+        let opens = self.opens.iter().filter(|(_, until)| open(*until));
+        Some(Self {
             seals: seals.map(|i| self.seals[i].clone()).collect(),
-            opens: (self.opens.iter())
-                .filter(|(_, until)| open(*until))
-                .cloned()
-                .collect(),
+            opens: opens.cloned().collect(),
             ..self.clone()
-        };
-        (kept.names().count() < self.names().count()).then_some(kept)
+        })
     }
 
     /// When the next key expires.
