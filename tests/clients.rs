@@ -4,124 +4,17 @@
 
 #![cfg(unix)]
 
-use std::io::{BufRead, BufReader, Read, Write};
+mod common;
+
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
 
+use common::process::{Scratch, Server, body, example, run};
+use common::{Client, Kind, mint};
 use serde_json::Value;
-
-#[path = "../examples/support/mod.rs"]
-mod support;
-
-/// The `server` example, stopped when dropped.
-struct Server {
-    process: Child,
-    address: SocketAddr,
-}
-
-/// The `server` example as cargo builds it for `cargo test`.
-fn binary() -> PathBuf {
-    // Test binaries are in target/<profile>/deps, examples in target/<profile>/examples.
-    let here = std::env::current_exe().unwrap();
-    let server = here
-        .parent()
-        .unwrap()
-        .with_file_name("examples")
-        .join("server");
-    assert!(
-        server.exists(),
-        "{} is missing: run `cargo build --examples` first (`cargo test` alone does it by itself)",
-        server.display()
-    );
-    server
-}
-
-impl Server {
-    fn start(args: &[&str]) -> Self {
-        let mut process = Command::new(binary())
-            .args(["--listen", "127.0.0.1:0"])
-            .args(args)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(process.stdout.as_mut().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        let address = line
-            .trim()
-            .strip_prefix("listening on ")
-            .expect(&line)
-            .parse()
-            .unwrap();
-        Self { process, address }
-    }
-
-    fn stop(&mut self, signal: &str) -> Option<i32> {
-        let id = self.process.id().to_string();
-        run(Command::new("kill").args(["-s", signal, &id]), b"");
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while Instant::now() < deadline {
-            if let Some(status) = self.process.try_wait().unwrap() {
-                return status.code();
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        panic!("the server did not stop within 10 s of {signal}");
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// Runs a command with this input; a missing one is an error that says how to install it.
-fn run(command: &mut Command, input: &[u8]) -> Output {
-    let name = command.get_program().to_owned();
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap_or_else(|e| {
-            panic!("{name:?}: {e}; install it (Debian: apt-get install openssl python3)")
-        });
-    let mut stdin = child.stdin.take().unwrap();
-    stdin.write_all(input).unwrap();
-    // s_client goes on until the server closes only while its input is open.
-    let output = child.wait_with_output().unwrap();
-    drop(stdin);
-    output
-}
-
-/// A directory that is removed when dropped.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Self {
-        let path =
-            std::env::temp_dir().join(format!("openssl-resumption-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    fn write(&self, name: &str, bytes: &[u8]) -> String {
-        let path = self.0.join(name);
-        std::fs::write(&path, bytes).unwrap();
-        path.to_str().unwrap().to_owned()
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
 
 const REQUEST: &[u8] = b"GET / HTTP/1.0\r\n\r\n";
 
@@ -132,18 +25,6 @@ const TABLE: [(&str, [Option<&str>; 3]); 4] = [
     ("hybrid", [Some("ticket"), Some("store"), Some("ticket")]),
     ("off", [None, None, None]),
 ];
-
-fn body(response: &str) -> Value {
-    let start = response
-        .find("\r\n\r\n")
-        .unwrap_or_else(|| panic!("no body: {response}"));
-    // s_client prints things of its own after it.
-    let mut values = serde_json::Deserializer::from_str(&response[start..]).into_iter();
-    values
-        .next()
-        .unwrap()
-        .unwrap_or_else(|e| panic!("{e}: {response}"))
-}
 
 #[track_caller]
 fn assert_is(answer: &Value, resumed_from: Option<&str>, what: &str) {
@@ -281,8 +162,8 @@ fn python_resumes_as_the_table_says() {
 #[test]
 fn a_server_that_demands_certificates_resumes() {
     let scratch = Scratch::new("mtls");
-    let ca = support::mint("clients", None).unwrap();
-    let me = support::mint("me", Some(&ca)).unwrap();
+    let ca = mint("clients", None).unwrap();
+    let me = mint("me", Some(&ca)).unwrap();
     let ca_file = scratch.write("ca.pem", &ca.cert.to_pem().unwrap());
     let cert = scratch.write("me.pem", &me.cert.to_pem().unwrap());
     let key = scratch.write("me.key", &me.key.private_key_to_pem_pkcs8().unwrap());
@@ -356,8 +237,8 @@ fn names(address: SocketAddr, args: &[&str]) -> Vec<Value> {
 #[test]
 fn a_session_of_one_virtual_host_does_not_open_another() {
     let scratch = Scratch::new("vhosts");
-    let ca = support::mint("clients", None).unwrap();
-    let me = support::mint("me", Some(&ca)).unwrap();
+    let ca = mint("clients", None).unwrap();
+    let me = mint("me", Some(&ca)).unwrap();
     let ca_file = scratch.write("ca.pem", &ca.cert.to_pem().unwrap());
     let cert = scratch.write("me.pem", &me.cert.to_pem().unwrap());
     let key = scratch.write("me.key", &me.key.private_key_to_pem_pkcs8().unwrap());
@@ -414,10 +295,7 @@ fn sighup_ends_all_sessions_if_told_so() {
         assert!(!reused);
         let (_, reused) = s_client(server.address, &[], files);
         assert!(reused, "{mode}");
-        run(
-            Command::new("kill").args(["-s", "HUP", &server.process.id().to_string()]),
-            b"",
-        );
+        server.signal("HUP");
         let (answer, reused) = s_client(server.address, &[], files);
         assert!(!reused, "{mode}");
         assert_eq!(answer["reason"], "forgotten", "{mode}");
@@ -427,7 +305,7 @@ fn sighup_ends_all_sessions_if_told_so() {
 #[test]
 fn the_servers_own_certificate_and_version_are_as_told() {
     let scratch = Scratch::new("own");
-    let identity = support::mint("shop.example", None).unwrap();
+    let identity = mint("shop.example", None).unwrap();
     let cert = scratch.write("cert.pem", &identity.cert.to_pem().unwrap());
     let key = scratch.write("key.pem", &identity.key.private_key_to_pem_pkcs8().unwrap());
     for (version, spoken) in [("1.2", "TLSv1.2"), ("1.3", "TLSv1.3")] {
@@ -511,9 +389,7 @@ fn clients_that_vanish_at_any_byte_do_no_harm() {
 
 /// The first flight of a real client.
 fn client_hello() -> Vec<u8> {
-    support::Client::new(support::Kind::Tls13)
-        .unwrap()
-        .hello(None)
+    Client::new(Kind::Tls13).unwrap().hello(None)
 }
 
 #[test]
@@ -532,7 +408,7 @@ fn wrong_arguments_are_refused_with_a_sentence() {
         ),
         (&["--tls", "1.1"], "1.1"),
     ] {
-        let output = run(Command::new(binary()).args(args), b"");
+        let output = run(Command::new(example("server")).args(args), b"");
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(
             !output.status.success() && said.contains(word),

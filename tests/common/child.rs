@@ -17,19 +17,16 @@ pub fn in_child(name: &str, body: impl FnOnce()) {
 pub fn with_clock(name: &str, body: impl FnOnce(&Clock)) {
     let file =
         std::env::temp_dir().join(format!("openssl-resumption-{name}-{}", std::process::id()));
-    let prepare = |command: &mut Command| {
-        write_shift(&file, 0);
-        command
-            .env("LD_PRELOAD", libfaketime())
-            .env(CLOCK, &file)
-            .env("FAKETIME_NO_CACHE", "1")
-            // Timeouts go by the monotonic clock.
-            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
-    };
-    run(name, prepare, || {
-        let file = std::env::var_os(CLOCK).expect("set by the parent").into();
-        body(&Clock { file });
-    });
+    run(
+        name,
+        |command| {
+            Clock::of(command, &file);
+        },
+        || {
+            let file = std::env::var_os(CLOCK).expect("set by the parent").into();
+            body(&Clock { file });
+        },
+    );
     let _ = std::fs::remove_file(&file);
 }
 
@@ -57,6 +54,18 @@ pub struct Clock {
 }
 
 impl Clock {
+    /// Gives a process that is about to start a clock of its own, which is true at first.
+    pub fn of(command: &mut Command, file: &Path) -> Self {
+        write_shift(file, 0);
+        command
+            .env("LD_PRELOAD", libfaketime())
+            .env(CLOCK, file)
+            .env("FAKETIME_NO_CACHE", "1")
+            // Timeouts go by the monotonic clock.
+            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        Self { file: file.into() }
+    }
+
     /// Sets the clock to this many seconds after the true time, or before it.
     pub fn shift(&self, seconds: i64) {
         write_shift(&self.file, seconds);

@@ -29,6 +29,7 @@ pub use support::{Client, Identity, Kind, Seen, mint, mint_until};
 
 mod certificates;
 pub mod child;
+pub mod process;
 mod session;
 
 pub use certificates::*;

@@ -1,0 +1,134 @@
+//! Processes: the `server` example, and whatever else a test runs.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// The `server` example, stopped when dropped.
+pub struct Server {
+    process: Child,
+    pub address: SocketAddr,
+}
+
+/// An example as cargo builds it for `cargo test`.
+pub fn example(name: &str) -> PathBuf {
+    // Test binaries are in target/<profile>/deps, examples in target/<profile>/examples.
+    let here = std::env::current_exe().unwrap();
+    let example = here.parent().unwrap().with_file_name("examples").join(name);
+    assert!(
+        example.exists(),
+        "{} is missing: run `cargo build --examples` first (`cargo test` alone does it by itself)",
+        example.display()
+    );
+    example
+}
+
+impl Server {
+    pub fn start(args: &[&str]) -> Self {
+        Self::start_with(args, |_| ())
+    }
+
+    /// Like `start`, with the process prepared by the test.
+    pub fn start_with(args: &[&str], prepare: impl FnOnce(&mut Command)) -> Self {
+        let mut command = Command::new(example("server"));
+        // Of two the last one counts.
+        command.args(["--listen", "127.0.0.1:0"]).args(args);
+        prepare(&mut command);
+        let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(process.stdout.as_mut().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let address = line
+            .trim()
+            .strip_prefix("listening on ")
+            .expect(&line)
+            .parse()
+            .unwrap();
+        Self { process, address }
+    }
+
+    pub fn signal(&self, signal: &str) {
+        let id = self.process.id().to_string();
+        run(Command::new("kill").args(["-s", signal, &id]), b"");
+    }
+
+    pub fn stop(&mut self, signal: &str) -> Option<i32> {
+        self.signal(signal);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while Instant::now() < deadline {
+            if let Some(status) = self.process.try_wait().unwrap() {
+                return status.code();
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("the server did not stop within 10 s of {signal}");
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Runs a command with this input; a missing one is an error that says how to install it.
+pub fn run(command: &mut Command, input: &[u8]) -> Output {
+    let name = command.get_program().to_owned();
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|e| {
+            panic!("{name:?}: {e}; install it (Debian: apt-get install openssl python3)")
+        });
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(input).unwrap();
+    // s_client goes on until the server closes only while its input is open.
+    let output = child.wait_with_output().unwrap();
+    drop(stdin);
+    output
+}
+
+/// A directory that is removed when dropped.
+pub struct Scratch(pub PathBuf);
+
+impl Scratch {
+    pub fn new(name: &str) -> Self {
+        let path =
+            std::env::temp_dir().join(format!("openssl-resumption-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    pub fn write(&self, name: &str, bytes: &[u8]) -> String {
+        let path = self.0.join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The page of the server in a response.
+pub fn body(response: &str) -> Value {
+    let start = response
+        .find("\r\n\r\n")
+        .unwrap_or_else(|| panic!("no body: {response}"));
+    // s_client prints things of its own after it.
+    let mut values = serde_json::Deserializer::from_str(&response[start..]).into_iter();
+    values
+        .next()
+        .unwrap()
+        .unwrap_or_else(|e| panic!("{e}: {response}"))
+}
