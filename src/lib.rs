@@ -7,6 +7,7 @@ mod error;
 mod ffi;
 mod forgotten;
 mod guard;
+mod hkdf;
 mod keys;
 mod missed;
 mod outcome;

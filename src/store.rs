@@ -275,6 +275,12 @@ pub struct Usage {
     pub bytes: u64,
     /// Sessions dropped so far because the store was full, not because they had ended.
     pub evictions: u64,
+    /// Writes that wait to be done.
+    pub queued: u64,
+    /// Writes so far that were put off and then lost: the queue was full, or they failed.
+    pub lost: u64,
+    /// Calls so far that were answered without asking, because the store had failed too often.
+    pub refused: u64,
 }
 
 /// Why a store could not answer: an opaque wrapper around the store's own error.

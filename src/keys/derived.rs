@@ -3,21 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use openssl::error::ErrorStack;
-use openssl::md::Md;
-use openssl::pkey::Id;
-use openssl::pkey_ctx::PkeyCtx;
-
 use super::{KeyError, KeySet, KeySource, TicketKey, TicketKeys};
+use crate::hkdf;
 use crate::resumption::Resumption;
 use crate::secret::Secret;
 use crate::stamp::unix_seconds;
 
 const SALT: &[u8] = b"openssl-resumption ticket key 1";
 
-/// A shorter secret might be guessed from a ticket.
-const MIN_SECRET: usize = 32;
-const MAX_SECRET: usize = 1024;
 /// OpenSSL's HKDF takes no more than 1 KiB of info.
 const MAX_LABEL: usize = 255;
 
@@ -48,18 +41,7 @@ impl DerivedKeys {
             let len = self.label.len();
             return Err(format!("the label may have {MAX_LABEL} bytes, not {len}"));
         }
-        if self.secrets.is_empty() {
-            return Err("there must be a secret".into());
-        }
-        for (i, secret) in self.secrets.iter().enumerate() {
-            let len = secret.as_bytes().len();
-            if !(MIN_SECRET..=MAX_SECRET).contains(&len) {
-                return Err(format!(
-                    "a secret must have {MIN_SECRET} to {MAX_SECRET} bytes; number {} has {len}",
-                    i + 1
-                ));
-            }
-        }
+        hkdf::check(&self.secrets)?;
         if self.period.is_zero() || self.period.subsec_nanos() != 0 {
             return Err(format!(
                 "the period must be of whole seconds and not empty, not {:?}",
@@ -77,20 +59,12 @@ impl DerivedKeys {
 
     /// The key of a secret for the period of this number; `TicketKeys::derived` says how.
     fn key(&self, secret: &Secret, number: u64) -> Result<Arc<TicketKey>, KeyError> {
-        let derive = || -> Result<Secret, ErrorStack> {
-            let mut hkdf = PkeyCtx::new_id(Id::HKDF)?;
-            hkdf.derive_init()?;
-            hkdf.set_hkdf_md(Md::sha256())?;
-            hkdf.set_hkdf_key(secret.as_bytes())?;
-            hkdf.set_hkdf_salt(SALT)?;
-            hkdf.add_hkdf_info(&self.label)?;
-            hkdf.add_hkdf_info(&self.period.as_secs().to_be_bytes())?;
-            hkdf.add_hkdf_info(&number.to_be_bytes())?;
-            let mut output = Secret::zeroed(80);
-            hkdf.derive(Some(output.as_mut_bytes()))?;
-            Ok(output)
-        };
-        let output = derive().map_err(KeyError::new)?;
+        let info: [&[u8]; 3] = [
+            &self.label,
+            &self.period.as_secs().to_be_bytes(),
+            &number.to_be_bytes(),
+        ];
+        let output = hkdf::derive(secret, SALT, &info, 80).map_err(KeyError::new)?;
         let (name, keys) = output.as_bytes().split_first_chunk().expect("80 bytes");
         let (aes, hmac) = keys.split_at(32);
         Ok(Arc::new(TicketKey::of_parts(*name, aes, hmac)))
