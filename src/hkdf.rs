@@ -11,12 +11,11 @@ use crate::secret::Secret;
 pub(crate) const MIN_SECRET: usize = 32;
 pub(crate) const MAX_SECRET: usize = 1024;
 
-/// HKDF-SHA-256 (RFC 5869): `len` bytes. The parts of the info are put one after the other, and
-/// have together at most 1 KiB.
+/// HKDF-SHA-256 (RFC 5869): `len` bytes. The info has at most 1 KiB.
 pub(crate) fn derive(
     secret: &Secret,
     salt: &[u8],
-    info: &[&[u8]],
+    info: &[u8],
     len: usize,
 ) -> Result<Secret, ErrorStack> {
     let mut hkdf = PkeyCtx::new_id(Id::HKDF)?;
@@ -24,9 +23,8 @@ pub(crate) fn derive(
     hkdf.set_hkdf_md(Md::sha256())?;
     hkdf.set_hkdf_key(secret.as_bytes())?;
     hkdf.set_hkdf_salt(salt)?;
-    for part in info {
-        hkdf.add_hkdf_info(part)?;
-    }
+    // In one piece: before 3.0.14, 3.1.6, 3.2.2 and 3.3.1 OpenSSL took only the last one added.
+    hkdf.add_hkdf_info(info)?;
     let mut output = Secret::zeroed(len);
     hkdf.derive(Some(output.as_mut_bytes()))?;
     Ok(output)

@@ -59,11 +59,8 @@ impl DerivedKeys {
 
     /// The key of a secret for the period of this number; `TicketKeys::derived` says how.
     fn key(&self, secret: &Secret, number: u64) -> Result<Arc<TicketKey>, KeyError> {
-        let info: [&[u8]; 3] = [
-            &self.label,
-            &self.period.as_secs().to_be_bytes(),
-            &number.to_be_bytes(),
-        ];
+        let (period, number) = (self.period.as_secs().to_be_bytes(), number.to_be_bytes());
+        let info = [self.label.as_slice(), &period, &number].concat();
         let output = hkdf::derive(secret, SALT, &info, 80).map_err(KeyError::new)?;
         let (name, keys) = output.as_bytes().split_first_chunk().expect("80 bytes");
         let (aes, hmac) = keys.split_at(32);
