@@ -121,7 +121,7 @@ impl TicketKeys {
     /// secret as input keying material, the salt `openssl-resumption ticket key 1` (31 bytes of
     /// ASCII) and the info: label, then the period in seconds and the number of the period, each as
     /// 8 bytes, most significant first. Of its 80 bytes the first 16 are the name, 32 the AES key
-    /// and 32 the HMAC key. `tests/derived.rs` has vectors.
+    /// and 32 the HMAC key. The tests in `src/keys/derived.rs` have vectors.
     #[must_use]
     pub fn derived<S: AsRef<[u8]>>(
         label: impl AsRef<[u8]>,

@@ -106,3 +106,104 @@ impl KeySource for DerivedKeys {
         Ok(set)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::hex;
+    use super::*;
+
+    const PERIOD: Duration = TicketKeys::DEFAULT_PERIOD;
+
+    /// The bytes 0, 1, 2 and so on, after 255 from 0 again.
+    fn secret(len: usize) -> Vec<u8> {
+        (0..len).map(|i| i as u8).collect()
+    }
+
+    /// Computed with the HKDF of Python's `cryptography`, by what `TicketKeys::derived` says.
+    #[test]
+    fn the_keys_are_those_of_the_vectors() {
+        let long = "x".repeat(255);
+        let (hours_12, days_7) = (PERIOD.as_secs(), 7 * 24 * 3_600);
+        // The label, the length of the secret, the period in seconds, its number; the name, the AES
+        // key and the HMAC key.
+        let vectors: [(&str, usize, u64, u64, [&str; 3]); 3] = [
+            (
+                "",
+                32,
+                hours_12,
+                0,
+                [
+                    "3170bb774f7b6bcbc2bc966bdc616843",
+                    "4083488bcb3ddd96537d91d7a3e9a82abeb022a85b3071b8cb945c34598595ca",
+                    "16ad4a344c172b20088c3a424e926924eb054d2d3993af2ee8a4000752612a2f",
+                ],
+            ),
+            (
+                "réglage ✓",
+                33,
+                1,
+                1_800_000_000,
+                [
+                    "792d9f2dff7fd7080713b2aeb6e43003",
+                    "5a44476d73413d3806fd257e0839dbed49882f338955d0f0f06afbb31e4d82e7",
+                    "a910485ed0ac18e99ae68f65bb74e1e14474b9900c6aeaaf057f7655333f07a7",
+                ],
+            ),
+            (
+                &long,
+                1_024,
+                days_7,
+                u64::MAX,
+                [
+                    "f1a10182ac68cf8ecdd53cd833080a11",
+                    "edba2dd196cad7c70046206b565e14cbc68df3d84edc760fb8a6561a1f732d09",
+                    "1e57249804314a000dd7d50f0c0f68117da114c7b1408cf1e9bb30d421250fbd",
+                ],
+            ),
+        ];
+        for (label, len, period, number, expected) in vectors {
+            let period = Duration::from_secs(period);
+            let keys = DerivedKeys::new(label.as_bytes(), [secret(len)], period);
+            let key = keys.key(&keys.secrets[0], number).unwrap();
+            let parts = [key.name(), key.aes(), key.hmac()].map(hex);
+            assert_eq!(parts, expected, "{label:?} {len}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_input_is_said() {
+        let wrong = |label: usize, secrets: &[usize], period| {
+            let secrets = secrets.iter().map(|len| secret(*len));
+            let keys = DerivedKeys::new(&vec![b'x'; label], secrets, period);
+            keys.load(SystemTime::now()).unwrap_err().to_string()
+        };
+        let beginning = "TicketKeys::derived: ";
+        for (said, expected) in [
+            (wrong(0, &[], PERIOD), "there must be a secret"),
+            (
+                wrong(0, &[31], PERIOD),
+                "a secret must have 32 to 1024 bytes; number 1 has 31",
+            ),
+            (
+                wrong(0, &[32, 1_024, 1_025], PERIOD),
+                "a secret must have 32 to 1024 bytes; number 3 has 1025",
+            ),
+            (
+                wrong(256, &[32], PERIOD),
+                "the label may have 255 bytes, not 256",
+            ),
+            (
+                wrong(0, &[32], Duration::ZERO),
+                "the period must be of whole seconds and not empty, not 0ns",
+            ),
+            (
+                wrong(0, &[32], Duration::from_millis(1_500)),
+                "the period must be of whole seconds and not empty, not 1.5s",
+            ),
+        ] {
+            assert_eq!(said, format!("{beginning}{expected}"));
+        }
+        let widest = DerivedKeys::new(&[b'x'; 255], [secret(32), secret(1_024)], PERIOD);
+        assert!(widest.load(SystemTime::now()).is_ok());
+    }
+}
