@@ -77,6 +77,10 @@ impl Drop for Server {
     }
 }
 
+/// What to do about a program that is missing.
+pub const INSTALL: &str = "install what the tests run \
+    (Debian: apt-get install openssl python3 python3-cryptography nginx haproxy)";
+
 /// Runs a command with this input; a missing one is an error that says how to install it.
 pub fn run(command: &mut Command, input: &[u8]) -> Output {
     let name = command.get_program().to_owned();
@@ -85,9 +89,7 @@ pub fn run(command: &mut Command, input: &[u8]) -> Output {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .unwrap_or_else(|e| {
-            panic!("{name:?}: {e}; install it (Debian: apt-get install openssl python3)")
-        });
+        .unwrap_or_else(|e| panic!("{name:?}: {e}; {INSTALL}"));
     let mut stdin = child.stdin.take().unwrap();
     stdin.write_all(input).unwrap();
     // s_client goes on until the server closes only while its input is open.
