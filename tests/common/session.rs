@@ -27,6 +27,17 @@ pub fn field(der: &[u8], n: u8) -> Option<Range<usize>> {
     Some(header(der, content.start).1)
 }
 
+/// The ticket in a client's session.
+pub fn ticket(der: &[u8]) -> &[u8] {
+    &der[field(der, TICKET).expect("a ticket")]
+}
+
+/// What a session keeps secret: the master key, or what TLS 1.3 has in its place.
+pub fn secret_of(der: &[u8]) -> &[u8] {
+    let (_, at) = fields(der).nth(4).expect("the fifth field");
+    &der[at]
+}
+
 /// The lifetime hint that came with the client's ticket, in seconds; 0 if none did.
 pub fn hint(der: &[u8]) -> u64 {
     field(der, LIFETIME_HINT).map_or(0, |at| number(&der[at]))
