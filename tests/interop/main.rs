@@ -6,6 +6,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod derived;
 mod peer;
 mod python;
 mod servers;

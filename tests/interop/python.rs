@@ -28,11 +28,39 @@ assert header + length == len(der), "of another length"
 print(der.hex())
 "#;
 
+/// Derives the keys of the periods from one number to another: label, secret, period in seconds,
+/// first and last number.
+const DERIVE: &str = r#"
+import sys
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+label, secret = (bytes.fromhex(argument) for argument in sys.argv[1:3])
+period, first, last = (int(argument) for argument in sys.argv[3:])
+for number in range(first, last + 1):
+    info = label + period.to_bytes(8, "big") + number.to_bytes(8, "big")
+    salt = b"openssl-resumption ticket key 1"
+    print(HKDF(SHA256(), 80, salt, info).derive(secret).hex())
+"#;
+
 /// The session in a ticket, which has the right name and MAC.
 #[track_caller]
 pub(crate) fn open(ticket: &[u8], key: &[u8], order: &str) -> Vec<u8> {
     let said = python(OPEN, &[&hex(ticket), &hex(key), order]);
     unhex(said.trim())
+}
+
+/// The keys of these periods, each as name, AES key and HMAC key.
+pub(crate) fn derive(label: &[u8], secret: &[u8], period: u64, numbers: [u64; 2]) -> Vec<Vec<u8>> {
+    let [first, last] = numbers.map(|number| number.to_string());
+    let args = [
+        &hex(label),
+        &hex(secret),
+        &period.to_string(),
+        &first,
+        &last,
+    ];
+    let said = python(DERIVE, &args.map(String::as_str));
+    said.lines().map(unhex).collect()
 }
 
 #[track_caller]
