@@ -104,10 +104,11 @@ impl TicketKeys {
     /// Keys that every host derives from a secret and the time: all agree, and exchange nothing. A
     /// new key every 12 hours.
     ///
-    /// `label` says what the keys are for; the same secret gives other keys under another label.
-    /// To change the secret without loss take three deployments: `[old, new]`, then `[new, old]`,
-    /// then, a lifetime later, `[new]`. The first seals, all open. A secret has at least 32 bytes,
-    /// random ones, and at most 1 KiB (`set_resumption` fails outside, and without any secret).
+    /// `label` says what the keys are for, in at most 255 bytes; the same secret gives other keys
+    /// under another label. To change the secret without loss take three deployments: `[old, new]`,
+    /// then `[new, old]`, then, a lifetime later, `[new]`. The first seals, all open. A secret has
+    /// at least 32 bytes, random ones, and at most 1 KiB (`set_resumption` fails outside, and
+    /// without any secret).
     ///
     /// The clocks of the hosts may differ by up to half a period, and no resumption is lost: the
     /// next key opens before it seals.

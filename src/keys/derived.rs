@@ -39,7 +39,9 @@ impl DerivedKeys {
     fn check(&self) -> Result<(), String> {
         if self.label.len() > MAX_LABEL {
             let len = self.label.len();
-            return Err(format!("the label may have {MAX_LABEL} bytes, not {len}"));
+            return Err(format!(
+                "the label may have at most {MAX_LABEL} bytes, not {len}"
+            ));
         }
         hkdf::check(&self.secrets)?;
         if self.period.is_zero() || self.period.subsec_nanos() != 0 {
@@ -190,7 +192,7 @@ mod tests {
             ),
             (
                 wrong(256, &[32], PERIOD),
-                "the label may have 255 bytes, not 256",
+                "the label may have at most 255 bytes, not 256",
             ),
             (
                 wrong(0, &[32], Duration::ZERO),
