@@ -22,7 +22,7 @@ mod ring;
 mod source;
 
 use derived::DerivedKeys;
-pub use dialect::KeyDialect;
+pub use dialect::{KeyDialect, KeyFile};
 use files::FileKeys;
 pub use key::TicketKey;
 use random::RandomKeys;

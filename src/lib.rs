@@ -21,7 +21,7 @@ mod store;
 
 pub use context::{SslContextBuilderExt, SslRefExt};
 pub use error::Error;
-pub use keys::{KeyDialect, KeyError, KeySet, KeySource, TicketKey, TicketKeys};
+pub use keys::{KeyDialect, KeyError, KeyFile, KeySet, KeySource, TicketKey, TicketKeys};
 pub use outcome::{Handshake, Outcome, Reason, Source};
 pub use resumption::{ClientCertificates, Resumption};
 pub use stats::{Handshakes, Stats, StoreStats, TicketStats};

@@ -155,15 +155,12 @@ fn servers_with_one_key_file_resume_each_others_sessions_across_rotations_and_a_
     // The first seals, then the upcoming one, then the one before.
     let mut keys: Vec<_> = (0..3).map(|_| dialect.random_key().unwrap()).collect();
     let scratch = Scratch::new("fleet-files");
-    let path = scratch.write("keys", &dialect.format(&keys).unwrap()[0]);
+    let path = scratch.write("keys", dialect.format(&keys).unwrap()[0].as_ref());
     let source = format!("haproxy:{path}");
     serve_through_a_restart(&["--mode", "hybrid", "--keys", &source], 2, |second| {
         if second == 0 {
-            let upcoming = keys.remove(1);
-            keys.insert(0, upcoming);
-            keys.insert(1, dialect.random_key().unwrap());
-            keys.truncate(3);
-            replace(&path, &dialect.format(&keys).unwrap()[0]);
+            dialect.rotate(&mut keys).unwrap();
+            replace(&path, dialect.format(&keys).unwrap()[0].as_ref());
         }
     });
 }
@@ -260,7 +257,7 @@ fn a_ticket_lives_on_another_server_as_long_as_on_its_own() {
 fn a_key_file_that_goes_bad_is_told_and_changes_nothing() {
     let scratch = Scratch::new("fleet-bad");
     let key = KeyDialect::Nginx.random_key().unwrap();
-    let path = scratch.write("key", &KeyDialect::Nginx.format(&[key]).unwrap()[0]);
+    let path = scratch.write("key", KeyDialect::Nginx.format(&[key]).unwrap()[0].as_ref());
     let server = Server::start(&["--mode", "stateless", "--keys", &format!("nginx:{path}")]);
     let client = Client::new(Kind::Tls13).unwrap();
     let (page, session) = visit(server.address, &client, None).unwrap();

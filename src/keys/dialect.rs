@@ -4,11 +4,12 @@ use std::collections::HashSet;
 use std::fmt;
 use std::str::FromStr;
 
-use openssl::base64;
-
 use super::{KeyError, TicketKey, TicketKeys, hex};
-use crate::ffi;
-use crate::secret::Secret;
+
+mod format;
+mod parse;
+
+pub use format::KeyFile;
 
 /// Whose ticket key files they are. The length of a file does not tell: at both 48 and 80 bytes there
 /// are two orders, and the wrong one gives keys that open nothing.
@@ -19,7 +20,7 @@ use crate::secret::Secret;
 /// | `HaProxy` | 48 or 80: name, AES, HMAC | base64, three keys or more, a line each, of one size | the last but one; the last is upcoming |
 /// | `Apache` | 48: name, HMAC, AES | one key | the first file |
 /// | `Envoy`, `OpenSsl` | 80: name, HMAC, AES | one key | the first file |
-/// | `Nghttpx` | 48 or 80: name, AES, HMAC | one key | the first file |
+/// | `Nghttpx` | 48 or 80: name, AES, HMAC | one key; all files of one size | the first file |
 /// | `Dnsdist` | 80: name, AES, HMAC | keys one after the other | the last |
 ///
 /// The name has 16 bytes. AES and HMAC keys have 32 bytes each in a key of 80 bytes, and 16 in one
@@ -95,171 +96,73 @@ impl KeyDialect {
         TicketKey::random_of((sizes.max().unwrap_or(80) - 16) / 2)
     }
 
-    /// The keys in these files, each a name for errors and its content. The one that seals comes
-    /// first, then the others, the newest first.
-    pub(super) fn parse(
-        self,
-        files: &[(impl fmt::Display, &[u8])],
-    ) -> Result<Vec<TicketKey>, KeyError> {
-        let (container, _) = self.layout();
-        match files {
-            [] => return Err(KeyError::new("there must be a ticket key file")),
-            [_, _, ..] if container != Container::OneKey => {
-                return Err(KeyError::new(format!(
-                    "{self} keeps all ticket keys in one file, not in {}",
-                    files.len()
-                )));
-            }
-            _ => {}
-        }
-        let mut keys = Vec::new();
-        for (name, content) in files {
-            let wrong = |wrong: String| KeyError::new(format!("ticket key file {name}: {wrong}"));
-            match container {
-                Container::OneKey => keys.push(self.key(content).map_err(wrong)?),
-                Container::Concatenated => {
-                    let size = self.layout().1[0].0;
-                    if content.is_empty() || content.len() % size != 0 {
-                        return Err(wrong(self.not_a_size(content.len())));
-                    }
-                    for key in content.chunks(size) {
-                        keys.insert(0, self.key(key).map_err(wrong)?);
-                    }
-                }
-                Container::Base64Lines => keys = self.lines(content).map_err(wrong)?,
-            }
-        }
-        check_all(&keys).map_err(KeyError::new)?;
-        Ok(keys)
-    }
-
-    fn lines(self, content: &[u8]) -> Result<Vec<TicketKey>, String> {
-        let content = content.strip_suffix(b"\n").unwrap_or(content);
-        let lines = content.split(|byte| *byte == b'\n').enumerate();
-        let keys = lines.map(|(i, line)| {
-            let line = line.strip_suffix(b"\r").unwrap_or(line);
-            let key = decode(line).ok_or_else(|| "no base64".to_owned());
-            let key = key.and_then(|key| self.key(key.as_bytes()));
-            key.map_err(|wrong| format!("line {}: {wrong}", i + 1))
-        });
-        let mut keys = keys.collect::<Result<Vec<_>, _>>()?;
-        if keys.len() < 3 {
-            let lines = keys.len();
-            return Err(format!("{self} needs three keys or more, not {lines}"));
-        }
-        if keys
-            .iter()
-            .any(|key| key.aes().len() != keys[0].aes().len())
-        {
-            return Err(format!("{self} takes keys of one size, not of both"));
-        }
-        // The file has the oldest first, then the one that seals, then the next.
-        keys.reverse();
-        keys.swap(0, 1);
-        Ok(keys)
-    }
-
-    fn key(self, bytes: &[u8]) -> Result<TicketKey, String> {
-        let mut sizes = self.layout().1.iter();
-        let Some((size, order)) = sizes.find(|(size, _)| *size == bytes.len()) else {
-            return Err(self.not_a_size(bytes.len()));
-        };
-        let (name, halves) = bytes.split_first_chunk().expect("48 or 80 bytes");
-        let (one, other) = halves.split_at((size - 16) / 2);
-        if [one, other]
-            .iter()
-            .any(|half| half.iter().all(|byte| *byte == 0))
-        {
-            return Err("a key of zeros".into());
-        }
-        Ok(match order {
-            Order::AesHmac => TicketKey::of_parts(*name, one, other),
-            Order::HmacAes => TicketKey::of_parts(*name, other, one),
-        })
-    }
-
-    fn not_a_size(self, len: usize) -> String {
-        let sizes = self.layout().1.iter().map(|(size, _)| size.to_string());
-        let sizes = sizes.collect::<Vec<_>>().join(" or ");
-        format!("{len} bytes, but a key of {self} has {sizes}")
-    }
-
-    /// The contents of files with these keys, of which the first seals, then the newest first: a
-    /// file for each key or one for all, as the dialect has it. They are secrets.
+    /// Replaces the oldest of these keys, which are in the order of [`read`](Self::read), by a new
+    /// random one of the same size, and puts them into the order that they have from now on.
+    ///
+    /// The new key seals. With `HaProxy` it is upcoming, and the key that was upcoming seals: there
+    /// every host has a key before any host seals with it. A key that is the only one stays, as the
+    /// second.
     ///
     /// # Errors
     ///
-    /// The dialect has no keys of this size, or needs more of them (`HaProxy`: three), or two have
-    /// the same name.
-    pub fn format(self, keys: &[TicketKey]) -> Result<Vec<Vec<u8>>, KeyError> {
-        check_all(keys).map_err(KeyError::new)?;
-        let bytes = |key: &TicketKey| {
-            let len = 16 + key.aes().len() + key.hmac().len();
-            let mut sizes = self.layout().1.iter();
-            let (_, order) = sizes
-                .find(|(size, _)| *size == len)
-                .ok_or_else(|| KeyError::new(self.not_a_size(len)))?;
-            Ok(match order {
-                Order::AesHmac => [key.name(), key.aes(), key.hmac()].concat(),
-                Order::HmacAes => [key.name(), key.hmac(), key.aes()].concat(),
-            })
-        };
-        let mut all = keys
-            .iter()
-            .map(bytes)
-            .collect::<Result<Vec<_>, KeyError>>()?;
-        match self.layout().0 {
-            _ if all.is_empty() => Err(KeyError::new("there must be a ticket key")),
-            Container::OneKey => Ok(all),
-            Container::Concatenated => {
-                all.reverse();
-                Ok(vec![all.concat()])
+    /// These are no keys of the dialect, or OpenSSL's random generator failed. The keys are then as
+    /// they were.
+    pub fn rotate(self, keys: &mut Vec<TicketKey>) -> Result<(), KeyError> {
+        self.check(keys).map_err(KeyError::new)?;
+        let new = TicketKey::random_of(keys[0].aes().len())?;
+        if keys.len() > 1 {
+            keys.pop();
+        }
+        keys.insert(0, new);
+        if self == Self::HaProxy {
+            // New, sealing, upcoming: the last two move up.
+            keys[..3].rotate_left(2);
+        }
+        Ok(())
+    }
+
+    /// What every set of keys must have, wherever it comes from and wherever it goes.
+    fn check(self, keys: &[TicketKey]) -> Result<(), String> {
+        let least = if self == Self::HaProxy { 3 } else { 1 };
+        let most = TicketKeys::MAX_RETIRED + 1;
+        let count = keys.len();
+        if count < least {
+            return Err(format!("{self} needs {least} keys or more, not {count}"));
+        }
+        if count > most {
+            return Err(format!("{count} keys, but a ring holds {most}"));
+        }
+        let mut names = HashSet::new();
+        for key in keys {
+            let name = hex(key.name());
+            if !names.insert(key.name()) {
+                return Err(format!("a second key has the name {name}"));
             }
-            Container::Base64Lines if all.len() < 3 => Err(KeyError::new(format!(
-                "{self} needs three keys or more, not {}",
-                all.len()
-            ))),
-            Container::Base64Lines => {
-                all.swap(0, 1);
-                all.reverse();
-                let lines = all.iter().map(|key| base64::encode_block(key) + "\n");
-                Ok(vec![lines.collect::<String>().into_bytes()])
+            if [key.aes(), key.hmac()].iter().any(|half| is_zeros(half)) {
+                return Err(format!("the key of the name {name} has a half of zeros"));
+            }
+            // nginx looks at each file by itself.
+            if self != Self::Nginx && key.aes().len() != keys[0].aes().len() {
+                return Err(format!("{self} takes keys of one size, not of both"));
             }
         }
+        Ok(())
+    }
+
+    /// The order of the halves in a key of this size.
+    fn order(self, len: usize) -> Result<Order, String> {
+        let (_, sizes) = self.layout();
+        if let Some((_, order)) = sizes.iter().find(|(size, _)| *size == len) {
+            return Ok(*order);
+        }
+        let sizes: Vec<_> = sizes.iter().map(|(size, _)| size.to_string()).collect();
+        let sizes = sizes.join(" or ");
+        Err(format!("{len} bytes, but a key of {self} has {sizes}"))
     }
 }
 
-/// What no set of keys may have.
-fn check_all(keys: &[TicketKey]) -> Result<(), String> {
-    let most = TicketKeys::MAX_RETIRED + 1;
-    if keys.len() > most {
-        return Err(format!(
-            "{} ticket keys, but a ring holds {most}",
-            keys.len()
-        ));
-    }
-    let mut names = HashSet::new();
-    match keys.iter().find(|key| !names.insert(key.name())) {
-        Some(key) => Err(format!("two ticket keys have the name {}", hex(key.name()))),
-        None => Ok(()),
-    }
-}
-
-fn decode(line: &[u8]) -> Option<Secret> {
-    let text = std::str::from_utf8(line).ok()?;
-    // OpenSSL is more lenient than those who write such files.
-    let digits = text.trim_end_matches('=');
-    if text.len() - digits.len() > 2
-        || !digits
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"+/".contains(&b))
-    {
-        return None;
-    }
-    let mut bytes = base64::decode_block(text).ok()?;
-    let key = Secret::from(bytes.as_slice());
-    ffi::cleanse(&mut bytes);
-    Some(key)
+fn is_zeros(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| *byte == 0)
 }
 
 /// The name in lower case, as in `haproxy`.
@@ -293,3 +196,6 @@ impl FromStr for KeyDialect {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

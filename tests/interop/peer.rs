@@ -73,7 +73,7 @@ impl Peer {
     }
 
     /// Starts the server with ticket key files that have these contents.
-    pub(crate) fn start_with(dialect: KeyDialect, files: &[Vec<u8>]) -> Self {
+    pub(crate) fn start_with(dialect: KeyDialect, files: &[impl AsRef<[u8]>]) -> Self {
         static STARTED: AtomicUsize = AtomicUsize::new(0);
         let scratch = Scratch::new(&format!("{dialect}-{}", STARTED.fetch_add(1, Relaxed)));
         let Identity { cert, key } = identity();
@@ -84,7 +84,9 @@ impl Peer {
         scratch.write("cert.pem", &pem.concat());
         let files = files.iter().enumerate();
         let key_files: Vec<_> = files
-            .map(|(i, content)| PathBuf::from(scratch.write(&format!("keys-{i}"), content)))
+            .map(|(i, content)| {
+                PathBuf::from(scratch.write(&format!("keys-{i}"), content.as_ref()))
+            })
             .collect();
         let directory = scratch.0.to_str().unwrap();
         let names = key_files.iter().map(|path| path.to_str().unwrap());
