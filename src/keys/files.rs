@@ -52,21 +52,20 @@ impl KeySource for FileKeys {
             warning,
             ..set
         };
-        let mut files = Vec::new();
-        let mut open_to_others = None;
-        for path in &self.paths {
-            let (content, metadata) = read(path)?;
-            if open_to_others.is_none() {
-                open_to_others = access_of_others(path, &metadata);
-            }
-            files.push((path.display(), content));
-        }
-        let files: Vec<_> = (files.iter())
-            .map(|(path, content)| (path, content.as_bytes()))
-            .collect();
-        let hash = hash(files.iter().map(|(_, content)| *content));
-
+        let read: Result<Vec<_>, _> = self.paths.iter().map(|path| read(path)).collect();
         let mut seen = self.seen.lock();
+        let read = match read {
+            Ok(read) => read,
+            Err(error) => {
+                // What was seen before is not seen twice in a row.
+                seen.changed = None;
+                return Err(error);
+            }
+        };
+        let files = || self.paths.iter().zip(&read);
+        let open_to_others = files().find_map(|(path, (_, meta))| access_of_others(path, meta));
+        let hash = hash(files().map(|(_, (content, _))| content.as_bytes()));
+
         match &seen.used {
             Some((used, set)) if *used == hash => {
                 let set = again(set.clone(), open_to_others);
@@ -80,6 +79,9 @@ impl KeySource for FileKeys {
             }
             _ => {}
         }
+        let files: Vec<_> = files()
+            .map(|(path, (content, _))| (path.display(), content.as_bytes()))
+            .collect();
         let keys = self.dialect.parse(&files)?;
         let set = of_keys(keys, now);
         *seen = Seen {
@@ -176,3 +178,7 @@ fn access_of_others(path: &Path, metadata: &Metadata) -> Option<String> {
 fn access_of_others(_: &Path, _: &Metadata) -> Option<String> {
     None
 }
+
+// Only Unix has all that files may become.
+#[cfg(all(test, unix))]
+mod tests;
