@@ -1,0 +1,168 @@
+//! Makes, rotates, checks and converts files of ticket keys, as this library and other servers read
+//! them.
+//!
+//! ```text
+//! cargo run --example ticket_keys -- generate nginx current.key previous.key
+//! cargo run --example ticket_keys -- rotate nginx current.key previous.key
+//! cargo run --example ticket_keys -- convert nginx *.key --to dnsdist dnsdist.keys
+//! ```
+//!
+//! Rotate in one place and copy the files to all hosts from there; so seldom that a key stays in
+//! them, once it has sealed, for as long as a session lives. A host that does not have a new key
+//! yet answers tickets under it with full handshakes; only HAProxy's files have a key before it
+//! seals.
+//!
+//! No key is ever printed, and files are written so that nobody else can read them at any time, nor
+//! anybody half of one (`replace.rs`).
+
+mod args;
+mod replace;
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::ExitCode;
+
+use openssl_resumption::{KeyDialect, TicketKey};
+
+use args::{Command, KeyFiles};
+use replace::Existing;
+
+/// How many keys a file gets that has several: the fewest with which HAProxy is content, and enough
+/// for the one that seals, the one before and one more.
+const SEVERAL: usize = 3;
+
+fn main() -> ExitCode {
+    let command = match args::parse(std::env::args_os().skip(1)) {
+        Ok(command) => command,
+        Err(wrong) => {
+            complain(format_args!("{wrong}; --help shows all commands"));
+            return ExitCode::from(2);
+        }
+    };
+    match run(&command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(wrong) => {
+            complain(wrong);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: &Command) -> Result<(), String> {
+    match command {
+        Command::Help => print(args::USAGE),
+        Command::Generate(files, existing) => generate(files, *existing)?,
+        Command::Rotate(files) => rotate(files)?,
+        Command::Print(files) => show(files.dialect, &read(files)?),
+        Command::Check(files) => check(files)?,
+        Command::Convert(from, to, existing) => write(to, &read(from)?, *existing)?,
+    }
+    Ok(())
+}
+
+fn generate(files: &KeyFiles, existing: Existing) -> Result<(), String> {
+    let count = match has_several_in_a_file(files.dialect) {
+        true => SEVERAL,
+        false => files.paths.len(),
+    };
+    let keys: Result<Vec<_>, _> = (0..count).map(|_| files.dialect.random_key()).collect();
+    write(files, &keys.map_err(|error| error.to_string())?, existing)
+}
+
+fn rotate(files: &KeyFiles) -> Result<(), String> {
+    let mut keys = read(files)?;
+    let before = keys.len();
+    let rotated = files.dialect.rotate(&mut keys);
+    rotated.map_err(|error| error.to_string())?;
+    if keys.len() > before && !has_several_in_a_file(files.dialect) {
+        return Err(format!(
+            "{} has the only key, which is still needed to open tickets; generate a second file \
+             and name both",
+            files.paths[0].display()
+        ));
+    }
+    write(files, &keys, Existing::Replace)
+}
+
+fn check(files: &KeyFiles) -> Result<(), String> {
+    let keys = read(files)?;
+    for path in &files.paths {
+        warn_of_others(path)?;
+    }
+    let (count, dialect) = (keys.len(), files.dialect);
+    let keys = if count == 1 { "key" } else { "keys" };
+    print(format_args!(
+        "{count} {keys} of {dialect}, as they should be\n"
+    ));
+    Ok(())
+}
+
+fn warn_of_others(path: &Path) -> Result<(), String> {
+    let metadata = path.metadata();
+    let metadata = metadata.map_err(|error| format!("{}: {error}", path.display()))?;
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode & 0o007 != 0 {
+        let path = path.display();
+        complain(format_args!(
+            "warning: {path} has mode {mode:04o}; take its rights from others: chmod o= {path}"
+        ));
+    }
+    Ok(())
+}
+
+/// The names, which every ticket carries in clear, and what their keys do.
+fn show(dialect: KeyDialect, keys: &[TicketKey]) {
+    for (i, key) in keys.iter().enumerate() {
+        let role = match i {
+            0 => "seals and opens",
+            1 if dialect == KeyDialect::HaProxy => "opens, seals next",
+            _ => "opens",
+        };
+        let name: String = key
+            .name()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        print(format_args!("{name} {role}\n"));
+    }
+}
+
+fn read(files: &KeyFiles) -> Result<Vec<TicketKey>, String> {
+    let keys = files.dialect.read(&files.paths);
+    keys.map_err(|error| error.to_string())
+}
+
+fn write(files: &KeyFiles, keys: &[TicketKey], existing: Existing) -> Result<(), String> {
+    let KeyFiles { dialect, paths } = files;
+    let contents = dialect.format(keys);
+    let contents = contents.map_err(|wrong| format!("no keys for {dialect}: {wrong}"))?;
+    if contents.len() != paths.len() {
+        return Err(format!(
+            "{dialect} has {} keys in {} files; name so many and not {}",
+            keys.len(),
+            contents.len(),
+            paths.len()
+        ));
+    }
+    for note in replace::write_all(paths, &contents, existing)? {
+        complain(note);
+    }
+    Ok(())
+}
+
+fn has_several_in_a_file(dialect: KeyDialect) -> bool {
+    matches!(dialect, KeyDialect::HaProxy | KeyDialect::Dnsdist)
+}
+
+// Not `print!` and `eprintln!`: they panic when nobody reads the other end (any more).
+
+fn print(text: impl Display) {
+    let mut out = io::stdout().lock();
+    let _ = write!(out, "{text}").and_then(|()| out.flush());
+}
+
+fn complain(wrong: impl Display) {
+    let _ = writeln!(io::stderr(), "ticket_keys: {wrong}");
+}
