@@ -25,7 +25,9 @@ pub use keys::{KeyDialect, KeyError, KeyFile, KeySet, KeySource, TicketKey, Tick
 pub use outcome::{Handshake, Outcome, Reason, Source};
 pub use resumption::{ClientCertificates, Resumption};
 pub use stats::{Handshakes, Stats, StoreStats, TicketStats};
-pub use store::{MemoryStore, Session, SessionKey, SessionStore, StoreError, Usage};
+pub use store::{
+    CircuitBreaker, MemoryStore, Session, SessionKey, SessionStore, StoreError, Usage,
+};
 
 #[doc = include_str!("../SECURITY.md")]
 pub mod security {}

@@ -9,8 +9,12 @@ use openssl::sha::Sha256;
 
 use crate::secret::Secret;
 
+mod breaker;
+#[cfg(test)]
+mod faulty;
 mod memory;
 
+pub use breaker::CircuitBreaker;
 pub use memory::MemoryStore;
 
 /// A place for stateful sessions.
