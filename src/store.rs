@@ -13,9 +13,11 @@ mod breaker;
 #[cfg(test)]
 mod faulty;
 mod memory;
+mod sealed;
 
 pub use breaker::CircuitBreaker;
 pub use memory::MemoryStore;
+pub use sealed::Sealed;
 
 /// A place for stateful sessions.
 ///
@@ -190,7 +192,7 @@ impl fmt::Debug for SessionKey {
 /// As bytes it is one version byte (1), the expiry in seconds since the Unix epoch (8 bytes,
 /// big-endian) and a payload, which is a checksum and the DER of an `SSL_SESSION`, or what a store
 /// over a store made of them. **The bytes hold the secrets of live connections**: seal them before
-/// they leave the process.
+/// they leave the process; [`Sealed`] does.
 #[derive(Clone)]
 pub struct Session(Secret);
 

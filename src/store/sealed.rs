@@ -1,0 +1,281 @@
+use std::fmt;
+use std::time::SystemTime;
+
+use openssl::cipher::Cipher;
+use openssl::cipher_ctx::CipherCtx;
+use openssl::error::ErrorStack;
+use openssl::memcmp;
+
+use super::{HEADER, Session, SessionKey, SessionStore, StoreError, Usage};
+use crate::ffi;
+use crate::hkdf;
+use crate::secret::Secret;
+
+const FORMAT: u8 = 1;
+const SALT: usize = 16;
+const NONCE: usize = 12;
+const TAG: usize = 16;
+const INFO: &[u8] = b"openssl-resumption sealed session 1";
+
+/// A store over a store that seals each session before the inner store sees it.
+///
+/// Put it around any store whose contents leave this process.
+///
+/// ```
+/// use openssl_resumption::{MemoryStore, Resumption, Sealed};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let shared = MemoryStore::default();
+/// # let secret = [7; 32];
+/// let store = Sealed::new(shared, [secret])?;
+/// let policy = Resumption::stateful(store);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Who can do what
+///
+/// A **reader** of the inner store learns of each session when it ends and how large it is, which
+/// tells whether there is a client certificate in it.
+///
+/// A **writer** can delete sessions, and put back what it saw under the same session key: also one
+/// that was removed, or taken for [`single_use`](crate::Resumption::single_use), which can then be
+/// used again until it ends. It can neither make a session nor change one, its expiry included,
+/// nor let one pass under another key.
+///
+/// Who has the **secret** and reads the store has all sessions in it, and all that were ever in it
+/// if they were kept; with the secret a writer can make sessions too.
+///
+/// # What does not open
+///
+/// A record that was sealed under a secret that is not among ours or for another session key, was
+/// changed, or was never sealed, is an error of [`get`](SessionStore::get) and
+/// [`take`](SessionStore::take): a full handshake, with
+/// [`Reason::StoreFailed`](crate::Reason::StoreFailed). It is counted in
+/// [`StoreStats::errors`](crate::StoreStats::errors) and not in `misses`, which could not be told
+/// from clients that come for the first time: hosts whose secrets differ, and somebody who writes
+/// to the store, should be seen. One that does not open and has ended, by its own header, is not
+/// found.
+///
+/// To change the secret without loss deploy `[old, new]` to all hosts, then `[new, old]`, then, a
+/// [`lifetime`](crate::Resumption::lifetime) later, `[new]`; this moves no `errors`. To drop a
+/// secret at once costs a full handshake for each session sealed under it.
+///
+/// A [`CircuitBreaker`](crate::CircuitBreaker) belongs inside, where it does not take what does not
+/// open for a store that fails.
+///
+/// # Format
+///
+/// The session that the inner store holds has these [`as_bytes`](Session::as_bytes):
+///
+/// | offset | bytes | |
+/// |---|---|---|
+/// | 0 | 1 | version of sessions: 1 |
+/// | 1 | 8 | expiry in seconds since the Unix epoch, big-endian |
+/// | 9 | 1 | format of sealed sessions: 1 |
+/// | 10 | 16 | salt, random for each record |
+/// | 26 | 12 | nonce, random for each record |
+/// | 38 | n | ciphertext of the n bytes that the session has after its first 9 |
+/// | 38 + n | 16 | tag |
+///
+/// It is sealed by AES-256-GCM with 32 bytes of HKDF-SHA-256 (RFC 5869) as the key, of the secret,
+/// the salt, and as info the text `openssl-resumption sealed session 1`. Additional data are the 32
+/// bytes of the [`SessionKey`] and the bytes 0 to 9.
+pub struct Sealed<S> {
+    inner: S,
+    /// The first seals, all open.
+    secrets: Vec<Secret>,
+    /// Fetched once, as those of tickets are.
+    cipher: Cipher,
+}
+
+impl<S: SessionStore> Sealed<S> {
+    /// Seals under the first of `secrets`, and opens what any of them sealed.
+    ///
+    /// Each is 32 to 1024 bytes that are hard to guess: random ones, not a password. They are
+    /// copied, and the copies wiped when the store is dropped.
+    ///
+    /// # Errors
+    ///
+    /// There is no secret, one has fewer or more bytes, or this OpenSSL has no AES-256-GCM.
+    pub fn new<T: AsRef<[u8]>>(
+        inner: S,
+        secrets: impl IntoIterator<Item = T>,
+    ) -> Result<Self, StoreError> {
+        let secrets = secrets.into_iter();
+        let secrets: Vec<Secret> = secrets.map(|secret| secret.as_ref().into()).collect();
+        hkdf::check(&secrets).map_err(|wrong| StoreError::new(format!("Sealed::new: {wrong}")))?;
+        Ok(Self {
+            inner,
+            secrets,
+            cipher: Cipher::fetch(None, "AES-256-GCM", None).map_err(StoreError::new)?,
+        })
+    }
+
+    fn seal(
+        &self,
+        key: &SessionKey,
+        session: &Session,
+        salt: [u8; SALT],
+        nonce: [u8; NONCE],
+    ) -> Result<Session, ErrorStack> {
+        let (header, plaintext) = session.as_bytes().split_at(HEADER);
+        let start = [header, &[FORMAT], &salt, &nonce].concat();
+        let mut sealed = Secret::zeroed(start.len() + plaintext.len() + TAG);
+        let (to_start, rest) = sealed.as_mut_bytes().split_at_mut(start.len());
+        let (to_ciphertext, to_tag) = rest.split_at_mut(plaintext.len());
+        to_start.copy_from_slice(&start);
+        let lock = Lock::new(&self.secrets[0], key, header, &salt, nonce)?;
+        to_tag.copy_from_slice(&lock.encrypt(&self.cipher, plaintext, to_ciphertext)?);
+        Ok(Session(sealed))
+    }
+
+    /// The session in a record; `None` if it does not open and has ended.
+    fn open(
+        &self,
+        key: &SessionKey,
+        record: &Session,
+        now: SystemTime,
+    ) -> Result<Option<Session>, StoreError> {
+        match self.open_any(key, record) {
+            Err(_) if record.expires_at() <= now => Ok(None),
+            opened => opened.map(Some),
+        }
+    }
+
+    fn open_any(&self, key: &SessionKey, record: &Session) -> Result<Session, StoreError> {
+        let (header, payload) = record.as_bytes().split_at(HEADER);
+        let parts = payload.strip_prefix(&[FORMAT]).and_then(|rest| {
+            let (salt, rest) = rest.split_first_chunk::<SALT>()?;
+            let (nonce, rest) = rest.split_first_chunk::<NONCE>()?;
+            let (ciphertext, tag) = rest.split_last_chunk::<TAG>()?;
+            Some((salt, nonce, ciphertext, tag))
+        });
+        let Some((salt, nonce, ciphertext, tag)) = parts else {
+            return Err(StoreError::new(format!(
+                "not a session sealed in format {FORMAT}: {} bytes",
+                record.as_bytes().len()
+            )));
+        };
+        for secret in &self.secrets {
+            let mut opened = Secret::zeroed(HEADER + ciphertext.len());
+            let (to_header, plaintext) = opened.as_mut_bytes().split_at_mut(HEADER);
+            to_header.copy_from_slice(header);
+            let opens = Lock::new(secret, key, header, salt, *nonce)
+                .and_then(|lock| lock.decrypt(&self.cipher, ciphertext, tag, plaintext))
+                .map_err(StoreError::new)?;
+            if opens {
+                return Ok(Session(opened));
+            }
+        }
+        Err(StoreError::new(
+            "a sealed session does not open: it was sealed under another secret or for another \
+             session key, or changed",
+        ))
+    }
+}
+
+/// What one record is sealed with.
+struct Lock {
+    key: Secret,
+    nonce: [u8; NONCE],
+    additional: Vec<u8>,
+}
+
+impl Lock {
+    fn new(
+        secret: &Secret,
+        key: &SessionKey,
+        header: &[u8],
+        salt: &[u8; SALT],
+        nonce: [u8; NONCE],
+    ) -> Result<Self, ErrorStack> {
+        Ok(Self {
+            key: hkdf::derive(secret, salt, INFO, 32)?,
+            nonce,
+            additional: [key.as_bytes(), header, &[FORMAT]].concat(),
+        })
+    }
+
+    /// Returns the tag.
+    fn encrypt(
+        &self,
+        cipher: &Cipher,
+        plaintext: &[u8],
+        ciphertext: &mut [u8],
+    ) -> Result<[u8; TAG], ErrorStack> {
+        let mut gcm = CipherCtx::new()?;
+        gcm.encrypt_init(Some(cipher), Some(self.key.as_bytes()), Some(&self.nonce))?;
+        gcm.cipher_update(&self.additional, None)?;
+        gcm.cipher_update(plaintext, Some(ciphertext))?;
+        gcm.cipher_final(&mut [])?;
+        let mut tag = [0; TAG];
+        gcm.tag(&mut tag)?;
+        Ok(tag)
+    }
+
+    /// Returns whether the tag is right. If not, `plaintext` means nothing.
+    fn decrypt(
+        &self,
+        cipher: &Cipher,
+        ciphertext: &[u8],
+        tag: &[u8; TAG],
+        plaintext: &mut [u8],
+    ) -> Result<bool, ErrorStack> {
+        let mut gcm = CipherCtx::new()?;
+        gcm.decrypt_init(Some(cipher), Some(self.key.as_bytes()), Some(&self.nonce))?;
+        gcm.cipher_update(ciphertext, Some(plaintext))?;
+        // The tag is made again and compared, rather than given to `EVP_CipherFinal`: when that
+        // fails the `openssl` crate empties the thread's error queue, which belongs to others.
+        let expected = self.encrypt(cipher, plaintext, &mut vec![0; ciphertext.len()])?;
+        Ok(memcmp::eq(&expected, tag))
+    }
+}
+
+impl<S: SessionStore> SessionStore for Sealed<S> {
+    fn put(&self, key: &SessionKey, session: Session) -> Result<(), StoreError> {
+        let (mut salt, mut nonce) = ([0; SALT], [0; NONCE]);
+        ffi::random(&mut salt)
+            .and_then(|()| ffi::random(&mut nonce))
+            .map_err(|()| StoreError::new("OpenSSL has no random bytes"))?;
+        let sealed = self.seal(key, &session, salt, nonce);
+        self.inner.put(key, sealed.map_err(StoreError::new)?)
+    }
+
+    fn get(&self, key: &SessionKey) -> Result<Option<Session>, StoreError> {
+        match self.inner.get(key)? {
+            Some(record) => self.open(key, &record, SystemTime::now()),
+            None => Ok(None),
+        }
+    }
+
+    fn remove(&self, key: &SessionKey) -> Result<(), StoreError> {
+        self.inner.remove(key)
+    }
+
+    fn take(&self, key: &SessionKey) -> Result<Option<Session>, StoreError> {
+        match self.inner.take(key)? {
+            Some(record) => self.open(key, &record, SystemTime::now()),
+            None => Ok(None),
+        }
+    }
+
+    fn takes_once(&self) -> bool {
+        self.inner.takes_once()
+    }
+
+    fn usage(&self) -> Option<Usage> {
+        self.inner.usage()
+    }
+}
+
+impl<S> fmt::Debug for Sealed<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sealed")
+            .field("secrets", &self.secrets.len())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;
