@@ -26,7 +26,8 @@ pub use outcome::{Handshake, Outcome, Reason, Source};
 pub use resumption::{ClientCertificates, Resumption};
 pub use stats::{Handshakes, Stats, StoreStats, TicketStats};
 pub use store::{
-    CircuitBreaker, MemoryStore, Sealed, Session, SessionKey, SessionStore, StoreError, Usage,
+    CircuitBreaker, MemoryStore, Sealed, Session, SessionKey, SessionStore, StoreError, Tiered,
+    Usage,
 };
 
 #[doc = include_str!("../SECURITY.md")]

@@ -14,10 +14,12 @@ mod breaker;
 mod faulty;
 mod memory;
 mod sealed;
+mod tiered;
 
 pub use breaker::CircuitBreaker;
 pub use memory::MemoryStore;
 pub use sealed::Sealed;
+pub use tiered::Tiered;
 
 /// A place for stateful sessions.
 ///
@@ -26,8 +28,9 @@ pub use sealed::Sealed;
 /// measures each call, counts the slow ones, and turns an error or a panic into a full handshake:
 /// "not found" is always a correct answer.
 ///
-/// `Arc<S>` and `Box<S>` are stores too: keep a clone of an `Arc` to reach yours later. On an
-/// asynchronous server a slow store blocks the executor's thread.
+/// [`Sealed`], [`CircuitBreaker`] and [`Tiered`] are stores over a store. `Arc<S>` and `Box<S>` are
+/// stores too: keep a clone of an `Arc` to reach yours later. On an asynchronous server a slow
+/// store blocks the executor's thread.
 ///
 /// ```
 /// use std::collections::HashMap;
