@@ -7,6 +7,7 @@ use std::error::Error as StdError;
 use std::fmt::Debug;
 use std::io::Write;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -15,8 +16,9 @@ use common::*;
 use freed::freed_by;
 use openssl::ssl::{Ssl, SslContext, SslSession};
 use openssl_resumption::{
-    Error, KeyError, KeySet, KeySource, MemoryStore, Resumption, Session, SessionKey, SessionStore,
-    SslContextBuilderExt, SslRefExt, StoreError, TicketKey, TicketKeys,
+    CircuitBreaker, Error, KeyError, KeySet, KeySource, MemoryStore, Resumption, Sealed, Session,
+    SessionKey, SessionStore, SslContextBuilderExt, SslRefExt, StoreError, TicketKey, TicketKeys,
+    Tiered,
 };
 
 /// Random bytes, so that a few of them in a row are nowhere by chance.
@@ -221,6 +223,37 @@ fn a_session_that_has_ended_leaves_zeros() {
     assert_eq!(store.usage().unwrap().entries, 0);
 }
 
+#[test]
+fn a_sealed_store_leaves_zeros() {
+    let freed = freed_by(|| drop(Sealed::new(MemoryStore::default(), [&AES, WORDS])));
+    assert_wiped(&freed, &[&AES, WORDS]);
+    assert_eq!(zeroed(&freed, 32), 2);
+
+    let shared = Arc::new(MemoryStore::default());
+    let [old, new, both] = [vec![HMAC], vec![[9; 32]], vec![[9; 32], HMAC]]
+        .map(|secrets| Sealed::new(Arc::clone(&shared), secrets).unwrap());
+    assert_eq!(records_wiped(|| old.put(&key(0), marked_session())), 1);
+    assert_eq!(records_wiped(|| old.get(&key(0))), 1);
+    assert_eq!(records_wiped(|| both.get(&key(0))), 2, "for each secret");
+    assert_eq!(records_wiped(|| new.get(&key(0)).unwrap_err()), 1);
+    shared
+        .put(&key(1), shared.get(&key(0)).unwrap().unwrap())
+        .unwrap();
+    assert_eq!(records_wiped(|| old.get(&key(1)).unwrap_err()), 1, "moved");
+    assert_eq!(records_wiped(|| old.take(&key(0))), 1);
+}
+
+#[test]
+fn stores_over_stores_leave_zeros() {
+    let store = Tiered::new(
+        MemoryStore::default(),
+        CircuitBreaker::new(MemoryStore::default()),
+    );
+    assert_eq!(records_wiped(|| store.put(&key(0), marked_session())), 0);
+    assert_eq!(records_wiped(|| store.get(&key(0))), 1);
+    assert_eq!(records_wiped(|| store.take(&key(0))), 2);
+}
+
 // ---- Handshakes
 
 /// One connection, and what the server's thread freed in it.
@@ -399,6 +432,10 @@ fn sessions_and_stores_show_no_bytes() {
     assert_silent(&Some(marked_session()), &secrets);
     assert_silent(&store, &secrets);
     assert_silent(&store.usage(), &secrets);
+    let sealed = Sealed::new(Arc::new(store), [&AES, WORDS]).unwrap();
+    let store = Tiered::new(MemoryStore::default(), CircuitBreaker::new(sealed));
+    store.put(&key(1), marked_session()).unwrap();
+    assert_silent(&store, &secrets);
     let policy = Resumption::stateful(store);
     assert_silent(&policy, &secrets);
     assert_silent(&policy.stats(), &secrets);
@@ -433,6 +470,14 @@ fn errors_over_bytes_that_are_no_session_do_not_repeat_them() {
         assert_silent_error(&error, &[&AES, WORDS, &with_expiry]);
     }
     assert_silent_error(&StoreError::unsupported(), &[&AES, WORDS]);
+
+    let records = Arc::new(MemoryStore::default());
+    let sealed = Sealed::new(Arc::clone(&records), [&AES]).unwrap();
+    records.put(&key(0), marked_session()).unwrap();
+    let error = sealed.take(&key(0)).unwrap_err();
+    assert_silent_error(&error, &[&AES, WORDS]);
+    let error = Sealed::new(records, [&AES[1..]]).unwrap_err();
+    assert_silent_error(&error, &[&AES]);
 }
 
 #[test]
