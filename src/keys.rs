@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
+use std::process;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
@@ -27,8 +28,8 @@ use files::FileKeys;
 pub use key::TicketKey;
 use random::RandomKeys;
 use refresher::Refresher;
-use ring::Ring;
 pub(crate) use ring::Standing;
+use ring::{Revoked, Ring};
 pub use source::{KeyError, KeySet, KeySource};
 
 /// A handle on a ring of ticket keys; clones are cheap and share the ring.
@@ -52,18 +53,33 @@ pub struct TicketKeys {
 struct Shared {
     source: DropShield<Box<dyn KeySource>>,
     ring: RwLock<Option<Arc<Ring>>>,
-    /// Held while the source is asked. True meanwhile: a source may come back here, on the same
-    /// thread.
-    turning: ReentrantMutex<Cell<bool>>,
-    /// The names of keys that are not to be used again, should the source name them. Held while the
-    /// ring is replaced.
-    revoked: Mutex<Vec<[u8; 16]>>,
+    turning: Turning,
+    /// Held while the ring is replaced.
+    revoked: Mutex<Revoked>,
     /// The longest lifetime, in seconds, among the policies that use the ring.
     lifetime: AtomicU64,
     failures: AtomicU64,
     said: Mutex<Said>,
     refresher: Refresher,
     this: Weak<Self>,
+}
+
+/// What is held while the source is asked. True meanwhile: a source may come back here, on the same
+/// thread.
+type Asking = ReentrantMutex<Cell<bool>>;
+
+/// The one for this process: a fork may come while a thread that it leaves behind holds it.
+#[derive(Default)]
+struct Turning(Mutex<(u32, Arc<Asking>)>);
+
+impl Turning {
+    fn asking(&self) -> Arc<Asking> {
+        let mut current = self.0.lock();
+        if current.0 != process::id() {
+            *current = (process::id(), Arc::default());
+        }
+        Arc::clone(&current.1)
+    }
 }
 
 /// What the source said when it was asked last.
@@ -175,7 +191,7 @@ impl TicketKeys {
         let shared = |this: &Weak<Shared>| Shared {
             source: DropShield::new(Box::new(source)),
             ring: RwLock::default(),
-            turning: ReentrantMutex::default(),
+            turning: Turning::default(),
             revoked: Mutex::default(),
             lifetime: AtomicU64::new(0),
             failures: AtomicU64::new(0),
@@ -199,9 +215,10 @@ impl TicketKeys {
     }
 
     fn rotate_at(&self, now: SystemTime) -> Result<(), KeyError> {
-        let turning = self.shared.turning.lock();
-        self.shared.ask(&turning, |source| source.rotate(now))?;
-        let set = self.shared.load(&turning, now)?;
+        let asking = self.shared.turning.asking();
+        let asking = asking.lock();
+        self.shared.ask(&asking, |source| source.rotate(now))?;
+        let set = self.shared.load(&asking, now)?;
         self.shared.turn(set, now);
         Ok(())
     }
@@ -210,27 +227,48 @@ impl TicketKeys {
     /// too: for when they may have been stolen.
     ///
     /// Random keys go on with a new one at once. Other sources may name the revoked keys for as
-    /// long as they like, they are not used again in this process: no tickets are sent until the
-    /// files have another key to seal with, or until the period after next with
-    /// [`derived`](Self::derived) keys, where a stolen secret must be changed for a new one anyway.
-    /// Call it on every host. [`Resumption::forget_all`](crate::Resumption::forget_all) ends
-    /// sessions and keeps the keys.
+    /// long as they like, they are not used again by this ring: no tickets are sent until the files
+    /// have another key to seal with, or for up to three periods with [`derived`](Self::derived)
+    /// keys, where a stolen secret must be changed for a new one anyway. Nor are any sent while a
+    /// clock that was put back shows a time before this.
+    ///
+    /// The keys end before this returns. It may wait for the source all the same, to have new ones.
+    ///
+    /// Call it on every host, and take the keys out of the files: a ring made later knows nothing of
+    /// it. [`Resumption::forget_all`](crate::Resumption::forget_all) ends sessions and keeps keys.
     pub fn revoke_all(&self) {
         self.revoke_all_at(SystemTime::now());
     }
 
     fn revoke_all_at(&self, now: SystemTime) {
         // At once, whatever the source is doing.
-        self.shared.replace(|ring, revoked| {
-            revoked.extend(ring?.names());
+        let revoke = |ring: Option<&Ring>, revoked: &mut Revoked| {
+            revoked.add(ring?);
             Some(Ring::empty(now))
-        });
-        let turning = self.shared.turning.lock();
-        // Most sources cannot; what they load is then without the revoked keys.
-        let _ = self.shared.ask(&turning, |source| source.rotate(now));
-        if self.shared.ring.read().is_some() {
-            self.shared.reload(&turning, now);
+        };
+        self.shared.replace(revoke);
+        let asking = self.shared.turning.asking();
+        let asking = asking.lock();
+        if self.shared.ring.read().is_none() {
+            // What is asked for first later is what there is now.
+            match self.shared.load(&asking, now) {
+                Ok(set) => self.shared.turn(set, now),
+                Err(_) => return,
+            }
+            self.shared.replace(revoke);
         }
+        // Most sources cannot. They will name keys of this time again.
+        if self
+            .shared
+            .ask(&asking, |source| source.rotate(now))
+            .is_err()
+        {
+            self.shared.replace(|_, revoked| {
+                revoked.add_all_before(now);
+                None
+            });
+        }
+        self.shared.reload(&asking, now);
     }
 
     /// Why the source gave no keys when it was asked last; `None` if it gave some.
@@ -251,22 +289,38 @@ impl TicketKeys {
     /// Sees to it that there are keys, that retired ones stay for `lifetime` at least, and that
     /// somebody looks after them.
     pub(crate) fn prepare(&self, lifetime: Duration, now: SystemTime) -> Result<(), KeyError> {
-        self.load_first(now)?;
-        self.shared.lifetime.fetch_max(lifetime.as_secs(), Relaxed);
-        let started = self.shared.refresher.start(&self.shared.this);
-        started.map_err(KeyError::new)
+        self.adopt(lifetime, now)?;
+        let refresher = &self.shared.refresher;
+        refresher.start(&self.shared.this).map_err(KeyError::new)?;
+        refresher.wake(&self.shared.this);
+        Ok(())
     }
 
-    fn load_first(&self, now: SystemTime) -> Result<(), KeyError> {
-        if self.shared.ring.read().is_none() {
-            let turning = self.shared.turning.lock();
-            // Another thread may have been faster.
-            if self.shared.ring.read().is_none() {
-                let set = self.shared.load(&turning, now)?;
-                self.shared.turn(set, now);
-            }
+    fn adopt(&self, lifetime: Duration, now: SystemTime) -> Result<(), KeyError> {
+        // First, because it decides which keys are still of use.
+        let before = self.shared.lifetime.fetch_max(lifetime.as_secs(), Relaxed);
+        let is_first = self.load_first(now)?;
+        if before < lifetime.as_secs() && !is_first {
+            // Keys that had ended may live on.
+            self.shared.replace(|ring, _| Some(ring?.due(now)));
         }
         Ok(())
+    }
+
+    /// Returns whether there were no keys before.
+    fn load_first(&self, now: SystemTime) -> Result<bool, KeyError> {
+        if self.shared.ring.read().is_some() {
+            return Ok(false);
+        }
+        let asking = self.shared.turning.asking();
+        let asking = asking.lock();
+        // Another thread may have been faster.
+        if self.shared.ring.read().is_some() {
+            return Ok(false);
+        }
+        let set = self.shared.load(&asking, now)?;
+        self.shared.turn(set, now);
+        Ok(true)
     }
 
     /// The key to seal a ticket with.
@@ -317,14 +371,15 @@ impl Shared {
 
     /// Does what is due at `now`.
     fn refresh(&self, now: SystemTime) {
-        let turning = self.turning.lock();
+        let asking = self.turning.asking();
+        let asking = asking.lock();
         if self
             .ring
             .read()
             .as_ref()
             .is_some_and(|ring| ring.wants_keys(now))
         {
-            self.reload(&turning, now);
+            self.reload(&asking, now);
         }
         self.replace(|ring, _| ring?.without_expired(now, self.lifetime()));
     }
@@ -388,7 +443,7 @@ impl Shared {
         });
     }
 
-    fn replace(&self, next: impl FnOnce(Option<&Ring>, &mut Vec<[u8; 16]>) -> Option<Ring>) {
+    fn replace(&self, next: impl FnOnce(Option<&Ring>, &mut Revoked) -> Option<Ring>) {
         let mut revoked = self.revoked.lock();
         let ring = self.ring.read().clone();
         if let Some(next) = next(ring.as_deref(), &mut revoked) {

@@ -4,42 +4,73 @@
 
 mod common;
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use common::child::in_child;
 use common::*;
-use openssl_resumption::{Resumption, TicketKeys};
+use openssl_resumption::{KeyError, KeySet, KeySource, Resumption, TicketKey, TicketKeys};
 
 #[test]
-#[expect(unsafe_code, reason = "a fork is")]
 fn keys_rotate_on_in_a_process_that_was_forked_off() {
     in_child("keys_rotate_on_in_a_process_that_was_forked_off", || {
         let keys = TicketKeys::random_every(Duration::from_secs(1));
-        let context = context(&Resumption::stateless(keys.clone()));
-        let client = Client::new(Kind::Tls13).unwrap();
-        meet(&context, &client, None);
-
-        // SAFETY: the child calls nothing that needs the threads it has not got.
-        let forked = unsafe { libc::fork() };
-        if forked == 0 {
-            // Whatever happens, it ends: with what it was asked.
-            // SAFETY: sets a timer.
-            unsafe { libc::alarm(30) };
-            let before = format!("{keys:?}");
-            let begun = Instant::now();
-            let mut rotated = false;
-            while !rotated && begun.elapsed() < Duration::from_secs(10) {
-                meet(&context, &client, None);
-                thread::sleep(Duration::from_millis(50));
-                rotated = format!("{keys:?}") != before;
-            }
-            // SAFETY: ends the child, without what is left to do for its parent.
-            unsafe { libc::_exit(if rotated { 0 } else { 1 }) };
-        }
-        let mut status = -1;
-        // SAFETY: waits for the child, and writes its status to where it may.
-        assert_eq!(unsafe { libc::waitpid(forked, &raw mut status, 0) }, forked);
-        assert_eq!(status, 0, "no new key in the child");
+        rotate_in_a_fork(&keys, || ());
     });
+}
+
+/// Which the thread that is left behind was asking.
+#[test]
+fn keys_rotate_on_although_their_source_was_being_asked() {
+    static ASKED: AtomicBool = AtomicBool::new(false);
+    struct Slow;
+    impl KeySource for Slow {
+        fn load(&self, now: SystemTime) -> Result<KeySet, KeyError> {
+            ASKED.store(true, Relaxed);
+            thread::sleep(Duration::from_millis(500));
+            ASKED.store(false, Relaxed);
+            Ok(KeySet::new(TicketKey::random()?, now))
+        }
+    }
+    in_child(
+        "keys_rotate_on_although_their_source_was_being_asked",
+        || {
+            rotate_in_a_fork(&TicketKeys::from_source(Slow), || {
+                while !ASKED.load(Relaxed) {
+                    thread::yield_now();
+                }
+            });
+        },
+    );
+}
+
+#[expect(unsafe_code, reason = "a fork is")]
+fn rotate_in_a_fork(keys: &TicketKeys, wait: impl FnOnce()) {
+    let context = context(&Resumption::stateless(keys.clone()));
+    let client = Client::new(Kind::Tls13).unwrap();
+    meet(&context, &client, None);
+
+    wait();
+    // SAFETY: the child calls nothing that needs the threads it has not got.
+    let forked = unsafe { libc::fork() };
+    if forked == 0 {
+        // Whatever happens, it ends: with what it was asked.
+        // SAFETY: sets a timer.
+        unsafe { libc::alarm(30) };
+        let before = format!("{keys:?}");
+        let begun = Instant::now();
+        let mut rotated = false;
+        while !rotated && begun.elapsed() < Duration::from_secs(10) {
+            meet(&context, &client, None);
+            thread::sleep(Duration::from_millis(50));
+            rotated = format!("{keys:?}") != before;
+        }
+        // SAFETY: ends the child, without what is left to do for its parent.
+        unsafe { libc::_exit(if rotated { 0 } else { 1 }) };
+    }
+    let mut status = -1;
+    // SAFETY: waits for the child, and writes its status to where it may.
+    assert_eq!(unsafe { libc::waitpid(forked, &raw mut status, 0) }, forked);
+    assert_eq!(status, 0, "no new key in the child");
 }

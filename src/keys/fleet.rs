@@ -6,7 +6,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::UNIX_EPOCH;
 
-use super::tests::ring;
+use super::tests::{ring, ring_at};
 use super::*;
 
 const SECRET: [u8; 32] = [0x5e; 32];
@@ -23,6 +23,8 @@ fn unix(seconds: u64) -> SystemTime {
 
 struct Host {
     keys: TicketKeys,
+    epoch: Duration,
+    lifetime: Duration,
     /// How far its clock is ahead, in seconds.
     ahead: i64,
     /// When its thread has something to do.
@@ -30,12 +32,23 @@ struct Host {
 }
 
 impl Host {
-    fn new(epoch: u64, lifetime: u64, ahead: i64) -> Self {
-        let epoch = Duration::from_secs(epoch);
-        let keys = ring(TicketKeys::derived_every("fleet", [SECRET], epoch));
-        keys.shared.lifetime.store(lifetime, Relaxed);
-        let due = Cell::new(UNIX_EPOCH);
-        Self { keys, ahead, due }
+    fn start(epoch: u64, lifetime: u64, ahead: i64, time: u64) -> Self {
+        let mut host = Self {
+            keys: TicketKeys::random(),
+            epoch: Duration::from_secs(epoch),
+            lifetime: Duration::from_secs(lifetime),
+            ahead,
+            due: Cell::new(UNIX_EPOCH),
+        };
+        host.restart(time);
+        host
+    }
+
+    /// What it had is gone.
+    fn restart(&mut self, time: u64) {
+        let keys = TicketKeys::derived_every("fleet", [SECRET], self.epoch);
+        self.keys = ring_at(keys, self.lifetime, unix(self.clock(time)));
+        self.due = Cell::new(UNIX_EPOCH);
     }
 
     /// What its clock shows at a time.
@@ -89,7 +102,7 @@ enum Event {
 fn simulate(epoch: u64, lifetime: u64, days: u64) {
     let half = (epoch / 2) as i64;
     let skews = [0, 1, -7, half, -half];
-    let hosts = skews.map(|ahead| Host::new(epoch, lifetime, ahead));
+    let mut hosts = skews.map(|ahead| Host::start(epoch, lifetime, ahead, START));
     let mut events = BinaryHeap::new();
     let boundaries = (START + epoch).next_multiple_of(epoch)..START + days * DAY;
     for boundary in boundaries.step_by(epoch as usize) {
@@ -107,6 +120,11 @@ fn simulate(epoch: u64, lifetime: u64, days: u64) {
         }
         match event {
             Event::Seal => {
+                // One after the other, now and then, just before or after a boundary.
+                if sealed % 7 == 0 {
+                    let next = sealed / 7 % hosts.len() as u64;
+                    hosts[next as usize].restart(time);
+                }
                 for ticket in hosts.iter().map(|host| host.seal(time)) {
                     sealed += 1;
                     for (i, host) in hosts.iter().enumerate() {
@@ -160,9 +178,9 @@ fn nor_with_epochs_shorter_and_longer_than_the_lifetime() {
 #[test]
 fn a_key_has_its_times() {
     let epoch = Duration::from_secs(DAY / 2);
-    let keys = ring(TicketKeys::derived_every("fleet", [SECRET], epoch));
     let lifetime = Duration::from_secs(DAY);
-    keys.shared.lifetime.store(DAY, Relaxed);
+    let keys = TicketKeys::derived_every("fleet", [SECRET], epoch);
+    let keys = ring_at(keys, lifetime, unix(START));
     let start = unix((START + 10 * DAY).next_multiple_of(DAY / 2));
     let second = Duration::from_secs(1);
     keys.shared.refresh(start);

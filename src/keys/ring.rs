@@ -24,6 +24,34 @@ pub(crate) enum Standing {
     Retired,
 }
 
+/// What is not to be used again, should the source name it.
+#[derive(Default)]
+pub(super) struct Revoked {
+    names: Vec<[u8; 16]>,
+    /// When, if the source may name keys of that time which the ring did not hold any more.
+    at: Option<SystemTime>,
+}
+
+impl Revoked {
+    /// Revokes the keys of a ring.
+    pub(super) fn add(&mut self, ring: &Ring) {
+        self.names.extend(ring.names());
+    }
+
+    /// Revokes all that was before `now`.
+    pub(super) fn add_all_before(&mut self, now: SystemTime) {
+        self.at = self.at.max(Some(now));
+    }
+
+    fn has(&self, key: &TicketKey, sealed_until: Option<SystemTime>, now: SystemTime) -> bool {
+        self.names.contains(key.name())
+            || self.at.is_some_and(|at| {
+                // A clock that was put back makes old keys new.
+                now < at || sealed_until.is_some_and(|until| until <= at)
+            })
+    }
+}
+
 /// The keys in use: a snapshot that is replaced, never changed, so that handshakes share it
 /// without a lock. Which of its keys is what follows from the time alone.
 #[derive(Clone)]
@@ -41,11 +69,11 @@ pub(super) struct Ring {
 }
 
 impl Ring {
-    /// The ring after `previous`: the keys of `set` but those that are named in `revoked`.
+    /// The ring after `previous`: the keys of `set` but those that are revoked.
     pub(super) fn next(
         previous: Option<&Self>,
         set: KeySet,
-        revoked: &[[u8; 16]],
+        revoked: &Revoked,
         now: SystemTime,
     ) -> Self {
         let before = previous.and_then(|ring| Some((ring.active(now)?, ring.since(now))));
@@ -56,10 +84,11 @@ impl Ring {
         let mut seals = set.upcoming;
         seals.sort_by_key(|(_, from)| *from);
         seals.insert(0, (set.seals, UNIX_EPOCH));
-        seals.retain(|(key, _)| !revoked.contains(key.name()));
+        seals.retain(|(key, _)| !revoked.has(key, None, now));
         let mut opens = set.opens;
-        opens.retain(|(key, _)| !revoked.contains(key.name()));
+        // First, so that what is left out stays out whatever is revoked.
         opens.truncate(TicketKeys::MAX_RETIRED);
+        opens.retain(|(key, until)| !revoked.has(key, *until, now));
         Self {
             seals,
             seals_until: set.seals_until,
@@ -67,6 +96,14 @@ impl Ring {
             asked: now,
             since,
             load_again: set.load_again.max(now + RETRY),
+        }
+    }
+
+    /// The same keys; the source is to be asked at once.
+    pub(super) fn due(&self, now: SystemTime) -> Self {
+        Self {
+            load_again: now,
+            ..self.clone()
         }
     }
 

@@ -13,9 +13,11 @@ pub(super) fn at(seconds: u64) -> SystemTime {
 
 /// A ring at `at(0)`, without a thread: the tests are its clock.
 pub(super) fn ring(keys: TicketKeys) -> TicketKeys {
-    keys.load_first(at(0)).unwrap();
-    let lifetime = LIFETIME.as_secs();
-    keys.shared.lifetime.store(lifetime, Relaxed);
+    ring_at(keys, LIFETIME, at(0))
+}
+
+pub(super) fn ring_at(keys: TicketKeys, lifetime: Duration, now: SystemTime) -> TicketKeys {
+    keys.adopt(lifetime, now).unwrap();
     keys
 }
 
@@ -117,11 +119,76 @@ fn revoked_keys_open_nothing_and_random_ones_go_on_with_a_new_key() {
 }
 
 #[test]
-fn revoking_before_there_are_keys_does_nothing() {
+fn what_is_revoked_before_there_is_a_ring_is_revoked() {
+    let told = Told::default();
+    told.tell(Some(KeySet::new(key(1), at(600)).opens(key(2))));
+    let keys = TicketKeys::from_source(told);
+    keys.revoke_all_at(at(0));
+    let keys = ring(keys);
+    assert!(keys.sealing(at(1)).is_none());
+    assert_eq!(standing(&keys, &[2; 16], at(1)), None);
+
     let keys = TicketKeys::random_every(PERIOD);
     keys.revoke_all_at(at(0));
-    assert!(keys.sealing(at(0)).is_none());
     active(&ring(keys), at(0));
+}
+
+/// Keys that the ring did not hold when they were revoked.
+#[test]
+fn revoked_keys_do_not_come_in_from_where_the_ring_did_not_look() {
+    // Of more than it holds, what is left out then.
+    let mut set = KeySet::new(key(1), at(10));
+    for n in 0..300_u32 {
+        let mut name = [0; 16];
+        name[..4].copy_from_slice(&n.to_be_bytes());
+        set = set.opens(TicketKey::new(name, &[1; 32], &[1; 32]));
+    }
+    let (_, keys) = Told::ring(set);
+    let last = [&299_u32.to_be_bytes()[..], &[0; 12]]
+        .concat()
+        .try_into()
+        .unwrap();
+    assert_eq!(standing(&keys, &last, at(0)), None);
+    keys.revoke_all_at(at(1));
+    keys.shared.refresh(at(20));
+    assert_eq!(standing(&keys, &last, at(20)), None);
+
+    // Whose tickets had all expired, until a policy with a longer lifetime came.
+    let set = KeySet::new(key(1), at(10)).retired(key(2), at(0) - LIFETIME);
+    let (_, keys) = Told::ring(set);
+    assert_eq!(held(&keys), 1);
+    keys.revoke_all_at(at(1));
+    keys.adopt(LIFETIME * 9, at(2)).unwrap();
+    keys.shared.refresh(at(20));
+    assert_eq!(held(&keys), 0);
+
+    // Whose time comes again, with a clock that is put back.
+    let keys = ring_at(TicketKeys::derived("label", [[1; 32]]), LIFETIME, at(0));
+    let stolen = *keys.sealing(at(0)).unwrap().name();
+    keys.shared.refresh(at(0) + 2 * TicketKeys::DEFAULT_PERIOD);
+    keys.revoke_all_at(at(0) + 2 * TicketKeys::DEFAULT_PERIOD);
+    keys.shared.refresh(at(0));
+    assert_eq!(standing(&keys, &stolen, at(0)), None);
+    assert!(keys.sealing(at(0)).is_none());
+}
+
+#[test]
+fn a_ring_that_begins_late_opens_what_is_still_alive() {
+    let set = KeySet::new(key(1), at(600)).retired(key(2), at(0) - PERIOD);
+    let (told, keys) = Told::ring(set);
+    assert_eq!(standing(&keys, &[2; 16], at(0)), Some(Standing::Retired));
+
+    let keys = TicketKeys::from_source(told.clone());
+    keys.adopt(Duration::from_secs(60), at(0)).unwrap();
+    assert_eq!(held(&keys), 1);
+    // Another policy, with a longer lifetime.
+    keys.adopt(LIFETIME, at(1)).unwrap();
+    keys.shared.refresh(at(1));
+    assert_eq!(standing(&keys, &[2; 16], at(1)), Some(Standing::Retired));
+    let asked = told.asked();
+    keys.adopt(LIFETIME, at(2)).unwrap();
+    keys.shared.refresh(at(2));
+    assert_eq!(told.asked(), asked, "nothing new");
 }
 
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3_600);
@@ -296,7 +363,7 @@ impl KeySource for Selfish {
         if let Some(own) = &*self.0.lock() {
             let refused = own.rotate_at(now).unwrap_err().to_string();
             assert!(refused.contains("its own keys"), "{refused}");
-            own.load_first(now).unwrap();
+            own.adopt(LIFETIME, now).unwrap();
             own.sealing(now).unwrap();
             own.shared.refresh(now);
         }
@@ -373,7 +440,7 @@ fn no_handshake_waits_for_a_slow_source_nor_does_revoking() {
     keys.prepare(LIFETIME, SystemTime::now()).unwrap();
     let first = *keys.sealing(SystemTime::now()).unwrap().name();
     wait_until("the thread asks for the next keys", || {
-        keys.shared.turning.try_lock().is_none()
+        keys.shared.turning.asking().try_lock().is_none()
     });
 
     // Not scoped threads: if one waits for ever, the test is to fail and not to wait with it.
