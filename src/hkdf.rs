@@ -42,6 +42,12 @@ pub(crate) fn check(secrets: &[Secret]) -> Result<(), String> {
             i + 1,
             secrets[i].as_bytes().len()
         )),
+        None if secrets
+            .iter()
+            .any(|secret| secret.as_bytes().iter().all(|byte| *byte == 0)) =>
+        {
+            Err("a secret must not be of zeros".into())
+        }
         None => Ok(()),
     }
 }

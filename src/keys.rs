@@ -150,7 +150,8 @@ impl TicketKeys {
     /// Like [`derived`](Self::derived), with a period of whole seconds, at least one
     /// (`set_resumption` fails otherwise); the same on all hosts.
     ///
-    /// A ring holds the keys of the last 256 periods, or of the last seven days if those are fewer.
+    /// A ring holds the keys of the last 256 periods, divided by the number of secrets, or of the
+    /// last seven days if those are fewer.
     #[must_use]
     pub fn derived_every<S: AsRef<[u8]>>(
         label: impl AsRef<[u8]>,
@@ -171,7 +172,8 @@ impl TicketKeys {
     /// [`last_error`](Self::last_error): the keys before go on. Files that others can read or
     /// write are used; [`last_warning`](Self::last_warning) says so.
     ///
-    /// Replace files by renaming a new one onto them. A file has at most 64 KiB.
+    /// Replace files by renaming a new one onto them. A file has at most 64 KiB. The process must be
+    /// able to read them as the user that it runs as, not only while it starts.
     ///
     /// Tickets do not cross from one product to another, whatever keys they share: a ticket of nginx
     /// opens here, but has no stamp of this library in it, and ours has another session id context

@@ -191,6 +191,13 @@ mod tests {
                 "a secret must have 32 to 1024 bytes; number 3 has 1025",
             ),
             (
+                {
+                    let keys = DerivedKeys::new(b"", [[0; 32]], PERIOD);
+                    keys.load(SystemTime::now()).unwrap_err().to_string()
+                },
+                "a secret must not be of zeros",
+            ),
+            (
                 wrong(256, &[32], PERIOD),
                 "the label may have at most 255 bytes, not 256",
             ),

@@ -15,6 +15,9 @@ use crate::secret::Secret;
 /// are being written, or replaced one after the other.
 const POLL: Duration = Duration::from_secs(3);
 
+/// Files that are something new so many times in a row are an error.
+const RESTLESS: u32 = 4;
+
 const MAX_FILE: usize = 64 * 1024;
 
 /// The keys in some files.
@@ -28,8 +31,9 @@ pub(super) struct FileKeys {
 struct Seen {
     /// The files that are in use, by the hash of their content, and their keys.
     used: Option<([u8; 32], KeySet)>,
-    /// What the files were when they were read last, if it was something else.
-    changed: Option<[u8; 32]>,
+    /// What the files were when they were read last, if it was something else, and how often they
+    /// have been something else and new since they were in order.
+    changed: Option<([u8; 32], u32)>,
 }
 
 impl FileKeys {
@@ -72,10 +76,16 @@ impl KeySource for FileKeys {
                 seen.changed = None;
                 return Ok(set);
             }
-            Some((_, set)) if seen.changed != Some(hash) => {
+            Some((_, set)) if seen.changed.is_none_or(|(changed, _)| changed != hash) => {
+                let times = seen.changed.map_or(1, |(_, times)| times + 1);
                 let set = again(set.clone(), open_to_others);
-                seen.changed = Some(hash);
-                return Ok(set);
+                seen.changed = Some((hash, times));
+                return match times {
+                    ..RESTLESS => Ok(set),
+                    _ => Err(KeyError::new(
+                        "the ticket key files change each time they are read; replace them by renaming",
+                    )),
+                };
             }
             _ => {}
         }
@@ -168,9 +178,9 @@ fn access_of_others(path: &Path, metadata: &Metadata) -> Option<String> {
     use std::os::unix::fs::PermissionsExt;
 
     let mode = metadata.permissions().mode() & 0o777;
-    (mode & 0o006 != 0).then(|| {
+    (mode & 0o007 != 0).then(|| {
         let path = path.display();
-        format!("ticket key file {path} has mode {mode:04o}: others can read or write it")
+        format!("ticket key file {path} has mode {mode:04o}: others have access to it")
     })
 }
 

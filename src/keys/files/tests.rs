@@ -96,6 +96,27 @@ fn a_change_of_several_files_is_taken_as_one() {
     assert_eq!(keys_at(&keys, 9), [3, 1]);
 }
 
+/// Otherwise nobody would ever hear of them.
+#[test]
+fn files_that_never_rest_are_an_error_until_they_do() {
+    let files = Files::new();
+    let keys = files.ring();
+    let mut second = 0;
+    for n in 3.. {
+        files.put(0, key(n));
+        second += 3;
+        assert_eq!(keys_at(&keys, second), [1, 2]);
+        if let Some(error) = keys.last_error() {
+            assert!(error.to_string().contains("each time"), "{error}");
+            break;
+        }
+        assert!(second < 20, "nobody was told");
+    }
+    keys_at(&keys, second + 1);
+    assert_eq!(keys_at(&keys, second + 4)[1..], [2]);
+    assert!(keys.last_error().is_none());
+}
+
 #[test]
 fn files_that_change_places_change_which_key_seals() {
     let files = Files::new();
