@@ -8,6 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::Duration;
 
+use common::child::with_clock;
 use common::*;
 use foreign_types::ForeignTypeRef;
 use openssl::ssl::{Ssl, SslContext, SslRef, SslStream};
@@ -133,6 +134,27 @@ fn a_session_says_who_issued_the_certificate_that_is_in_it() {
         let welcome = meet(&at_other, &of_other, Some(&session));
         assert!(welcome.client.resumed, "{mode}");
     }
+}
+
+/// Or a client that shows its certificate again and again would have a session without end.
+#[test]
+fn another_certificate_does_not_make_a_session_live_longer() {
+    let name = "another_certificate_does_not_make_a_session_live_longer";
+    with_clock(name, |clock| {
+        let (ca, me) = ca_and_client();
+        let client = client(&me);
+        for (mode, policy) in modes().into_iter().take(3) {
+            clock.shift(0);
+            let policy = policy.lifetime(Duration::from_secs(1_000));
+            let context = demanding(&policy, &[&ca]);
+            let first = meet(&context, &client, None);
+            clock.shift(600);
+            let asked = |server: &mut _| ask_for_certificate(server, &ca);
+            let session = connect(&context, &client, first.next(), asked);
+            let left = hint(&session);
+            assert!((380..=400).contains(&left), "{mode}: {left} seconds");
+        }
+    });
 }
 
 /// The CA set may have been changed since, to ask for another certificate soon.
