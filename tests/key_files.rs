@@ -14,7 +14,7 @@ use openssl::base64;
 use openssl::ssl::SslContext;
 use openssl_resumption::{
     Handshake::{Full, Resumed},
-    KeyDialect, Reason, Resumption, Source, TicketKeys,
+    KeyDialect, Reason, Resumption, Source, TicketKey, TicketKeys,
 };
 
 /// A server, and the keys that it reads.
@@ -166,6 +166,48 @@ fn the_same_file_is_another_key_in_a_dialect_of_another_order() {
         let strayed = nghttpx.offered(&client, &first);
         // Of this name there is a key, but it does not fit.
         assert_eq!(strayed.agreed(), Full(Reason::Malformed));
+    }
+}
+
+/// What this is for: a key is on every host before any host seals with it.
+#[test]
+fn hosts_that_get_their_files_one_after_the_other_resume_each_others_sessions() {
+    for dialect in KeyDialect::ALL.iter().copied() {
+        for count in [3, 4] {
+            let names = ["one", "other"].map(|host| format!("late-{host}-{dialect}-{count}"));
+            let scratches = names.map(|name| Scratch::new(&name));
+            let mut keys: Vec<_> = (0..count).map(|_| dialect.random_key().unwrap()).collect();
+            // A host as it is a moment after its files have been replaced.
+            let host = |keys: &[TicketKey], scratch: &Scratch| {
+                let files = dialect.format(keys).unwrap();
+                let paths = files.iter().enumerate().map(|(i, file)| {
+                    let path = scratch.write(&format!("{i}.key"), file.as_ref());
+                    PathBuf::from(path)
+                });
+                Host::new(dialect, &paths.collect::<Vec<_>>())
+            };
+            let mut hosts = scratches.each_ref().map(|scratch| host(&keys, scratch));
+            let clients = kinds().map(|(_, client)| client);
+            // Sessions of both hosts, which clients hold until a host has other files.
+            let mut held = Vec::new();
+            for _ in 0..4 {
+                dialect.rotate(&mut keys).unwrap();
+                for replaced in [0, 1] {
+                    hosts[replaced] = host(&keys, &scratches[replaced]);
+                    for client in &clients {
+                        let first = hosts.each_ref().map(|h| meet(&h.context, client, None));
+                        held.extend(first.map(|met| (client, met)));
+                    }
+                    for (client, met) in &held {
+                        for host in &hosts {
+                            let crossed = host.offered(client, met);
+                            assert_eq!(crossed.agreed(), Resumed(Source::Ticket), "{dialect}");
+                        }
+                    }
+                    held.drain(..held.len().saturating_sub(4));
+                }
+            }
+        }
     }
 }
 

@@ -14,7 +14,9 @@ use std::thread;
 
 use common::process::{Scratch, example, run};
 use openssl::base64;
-use openssl_resumption::KeyDialect::{self, Dnsdist, Envoy, HaProxy, Nginx, OpenSsl};
+use openssl_resumption::KeyDialect::{
+    self, Apache, Dnsdist, Envoy, HaProxy, Nghttpx, Nginx, OpenSsl,
+};
 
 /// A directory, and the tool run in it.
 struct Desk(Scratch);
@@ -196,17 +198,24 @@ fn print_shows_names_and_what_their_keys_do() {
         let files = three(*dialect);
         desk.does(&format!("generate {dialect} {files}"));
         let names = desk.keys(*dialect, files);
-        let second = match dialect {
-            HaProxy => "opens, seals next",
-            _ => "opens",
-        };
-        let expected = names.iter().zip(["seals and opens", second, "opens"]);
+        let expected = ["seals and opens", "opens, seals next", "opens"];
+        let expected = names.iter().zip(expected);
         let expected: String = expected
             .map(|(name, role)| format!("{name} {role}\n"))
             .collect();
         assert_eq!(desk.does(&format!("print {dialect} {files}")), expected);
     }
     let desk = Desk::new("print");
+    desk.does("generate nginx a b");
+    let [a, b] = ["a", "b"].map(|file| hex(&fs::read(desk.path(file)).unwrap()[..16]));
+    let said = desk.does("print nginx a b");
+    assert_eq!(said, format!("{a} seals and opens\n{b} opens\n"));
+    // The last file is next.
+    desk.does("generate nginx c d");
+    let [c, d] = ["c", "d"].map(|file| hex(&fs::read(desk.path(file)).unwrap()[..16]));
+    let said = desk.does("print nginx a b c d");
+    let roles = format!("{a} seals and opens\n{d} opens, seals next\n{b} opens\n{c} opens\n");
+    assert_eq!(said, roles);
     desk.refuses("print nginx missing", &["missing: No such file"]);
 }
 
@@ -240,7 +249,7 @@ fn check_says_what_is_wrong_and_warns_of_others() {
 
 #[test]
 fn convert_keeps_the_keys_and_which_seals() {
-    let large = [Nginx, HaProxy, Envoy, KeyDialect::Nghttpx, Dnsdist, OpenSsl];
+    let large = [Nginx, HaProxy, Envoy, Nghttpx, Dnsdist, OpenSsl];
     for from in large {
         let desk = Desk::new(&format!("convert-{from}"));
         let files = three(from);
@@ -264,6 +273,40 @@ fn convert_keeps_the_keys_and_which_seals() {
         }
         let after = desk.contents();
         assert!(before.iter().all(|file| after.contains(file)));
+    }
+}
+
+#[test]
+fn convert_keeps_what_keys_are_to_do() {
+    let files = |dialect, prefix: &str, count| match dialect {
+        HaProxy | Dnsdist => format!("{prefix}keys"),
+        _ => {
+            let files: Vec<_> = (0..count).map(|n| format!("{prefix}{n}")).collect();
+            files.join(" ")
+        }
+    };
+    let large = &[Nginx, HaProxy, Envoy, Nghttpx, Dnsdist, OpenSsl][..];
+    let small = &[Nginx, HaProxy, Apache, Nghttpx][..];
+    for (first, dialects) in [(Nginx, large), (Apache, small)] {
+        for count in [3, 4, 5] {
+            let desk = Desk::new(&format!("roles-{first}-{count}"));
+            let start = files(first, "start", count);
+            desk.does(&format!("generate {first} {start}"));
+            let roles = desk.does(&format!("print {first} {start}"));
+            assert_eq!(roles.matches("seals next").count(), 1, "{roles}");
+            for from in dialects {
+                let source = files(*from, &format!("from-{from}-"), count);
+                desk.does(&format!("convert {first} {start} --to {from} {source}"));
+                for to in dialects {
+                    let target = files(*to, "to-", count);
+                    desk.does(&format!(
+                        "convert {from} {source} --to {to} {target} --force"
+                    ));
+                    let there = desk.does(&format!("print {to} {target}"));
+                    assert_eq!(there, roles, "{count} keys from {from} to {to}");
+                }
+            }
+        }
     }
 }
 
@@ -315,17 +358,19 @@ fn rotate_puts_a_new_key_in_place_of_the_oldest() {
         desk.does(&format!("rotate {dialect} {files}"));
         let after = desk.keys(*dialect, files);
         assert_eq!(after.len(), 3);
-        // The new key, and what is left of the others.
-        let (new, kept) = match dialect {
-            HaProxy => (&after[1], [(&after[0], 1), (&after[2], 0)]),
-            _ => (&after[0], [(&after[1], 0), (&after[2], 1)]),
-        };
-        assert!(!before.contains(new), "{dialect}");
-        assert!(
-            kept.iter().all(|(name, old)| **name == before[*old]),
-            "{dialect}"
-        );
+        assert!(!before.contains(&after[1]), "{dialect}");
+        // What was to be next seals.
+        assert_eq!((&after[0], &after[2]), (&before[1], &before[0]));
     }
+    let desk = Desk::new("rotate");
+    desk.does("generate nginx current previous older next");
+    let files = ["current", "previous", "older", "next"];
+    let contents = || files.map(|file| fs::read(desk.path(file)).unwrap());
+    let before = contents();
+    desk.does("rotate nginx current previous older next");
+    let after = contents();
+    let moved = [&before[3], &before[0], &before[1]];
+    assert!(after[..3].iter().eq(moved) && !before.contains(&after[3]));
 }
 
 #[test]

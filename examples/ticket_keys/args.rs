@@ -11,19 +11,30 @@ pub(crate) const USAGE: &str = "\
 Usage: ticket_keys COMMAND DIALECT FILE... [OPTION]...
 
   generate DIALECT FILE...   write new random keys: one into each FILE, the first the one that
-                             seals; three into one FILE for haproxy and dnsdist
-  rotate DIALECT FILE...     put a new key in place of the oldest; it seals from now on (haproxy:
-                             next, and the one that was to be next seals)
-  print DIALECT FILE...      show the names of the keys, and which seals
+                             seals, the last of three or more the one that is to seal next; for
+                             haproxy and dnsdist three into one FILE
+  rotate DIALECT FILE...     let the key that was to be next seal, and put a new one to be next in
+                             place of the oldest
+  print DIALECT FILE...      show the names of the keys, which seals, and which does next
   check DIALECT FILE...      say whether the keys are right, and warn if others have access; the
                              exit status is 0 if they are, else 1
   convert DIALECT FILE... --to DIALECT FILE...
-                             write the same keys as another server reads them
+                             write the same keys as another server reads them; which seals and
+                             which is next stays as it is
 
   --force                    let generate and convert replace files
   --help                     print this
 
 DIALECT is nginx, haproxy, apache, envoy, nghttpx, dnsdist or openssl.
+
+In one place, once, and then copy the files to all hosts:
+  ticket_keys generate nginx current.key previous.key next.key
+Then every so often, as seldom as a session lives, and copy the files to all hosts again:
+  ticket_keys rotate nginx current.key previous.key next.key
+Every host must have the files before the next rotation: then it has each key before any host seals
+with it. Files that something else has rotated may have an old key in the place of the next one; let
+generate --force write that file anew, and copy it to all hosts, before the first rotation.
+
 Files are written with mode 0600; those that are replaced keep owner, group and the rights of both.
 ";
 

@@ -2,15 +2,18 @@
 //! them.
 //!
 //! ```text
-//! cargo run --example ticket_keys -- generate nginx current.key previous.key
-//! cargo run --example ticket_keys -- rotate nginx current.key previous.key
-//! cargo run --example ticket_keys -- convert nginx *.key --to dnsdist dnsdist.keys
+//! cargo run --example ticket_keys -- generate nginx current.key previous.key next.key
+//! cargo run --example ticket_keys -- rotate nginx current.key previous.key next.key
+//! cargo run --example ticket_keys -- convert nginx current.key previous.key next.key \
+//!     --to dnsdist dnsdist.keys
 //! ```
 //!
-//! Rotate in one place and copy the files to all hosts from there; so seldom that a key stays in
-//! them, once it has sealed, for as long as a session lives. A host that does not have a new key
-//! yet answers tickets under it with full handshakes; only HAProxy's files have a key before it
-//! seals.
+//! Generate and rotate in one place and copy the files to all hosts from there. Three keys or more
+//! have an upcoming one among them, `next.key` here, which every host has before any seals with
+//! it: so no host meets a ticket that it cannot open, if all have the files before the next
+//! rotation. Rotate so seldom that sessions do not outlive the keys: `previous.key` is the key of
+//! the time between the last two rotations. With more files, named before the last, keys stay
+//! longer.
 //!
 //! No key is ever printed, and files are written so that nobody else can read them at any time, nor
 //! anybody half of one (`replace.rs`).
@@ -30,7 +33,7 @@ use args::{Command, KeyFiles};
 use replace::Existing;
 
 /// How many keys a file gets that has several: the fewest with which HAProxy is content, and enough
-/// for the one that seals, the one before and one more.
+/// for the one that seals, the upcoming one and the one before.
 const SEVERAL: usize = 3;
 
 fn main() -> ExitCode {
@@ -55,7 +58,7 @@ fn run(command: &Command) -> Result<(), String> {
         Command::Help => print(args::USAGE),
         Command::Generate(files, existing) => generate(files, *existing)?,
         Command::Rotate(files) => rotate(files)?,
-        Command::Print(files) => show(files.dialect, &read(files)?),
+        Command::Print(files) => show(&read(files)?),
         Command::Check(files) => check(files)?,
         Command::Convert(from, to, existing) => write(to, &read(from)?, *existing)?,
     }
@@ -113,11 +116,11 @@ fn warn_of_others(path: &Path) -> Result<(), String> {
 }
 
 /// The names, which every ticket carries in clear, and what their keys do.
-fn show(dialect: KeyDialect, keys: &[TicketKey]) {
+fn show(keys: &[TicketKey]) {
     for (i, key) in keys.iter().enumerate() {
         let role = match i {
             0 => "seals and opens",
-            1 if dialect == KeyDialect::HaProxy => "opens, seals next",
+            1 if has_upcoming(keys) => "opens, seals next",
             _ => "opens",
         };
         let name: String = key
@@ -150,6 +153,11 @@ fn write(files: &KeyFiles, keys: &[TicketKey], existing: Existing) -> Result<(),
         complain(note);
     }
     Ok(())
+}
+
+/// Whether the second of them, which [`KeyDialect::read`] has put there, is to seal next.
+fn has_upcoming(keys: &[TicketKey]) -> bool {
+    keys.len() >= 3
 }
 
 fn has_several_in_a_file(dialect: KeyDialect) -> bool {

@@ -11,17 +11,23 @@ mod parse;
 
 pub use format::KeyFile;
 
-/// Whose ticket key files they are. The length of a file does not tell: at both 48 and 80 bytes there
-/// are two orders, and the wrong one gives keys that open nothing.
+/// Whose ticket key files they are. The length of a file does not tell: at both 48 and 80 bytes
+/// there are two orders, and the wrong one gives keys that open nothing.
 ///
-/// | | a key | a file | which key seals |
-/// |---|---|---|---|
-/// | `Nginx` | 48: name, AES, HMAC; 80: name, HMAC, AES | one key | the first file |
-/// | `HaProxy` | 48 or 80: name, AES, HMAC | base64, three keys or more, a line each, of one size | the last but one; the last is upcoming |
-/// | `Apache` | 48: name, HMAC, AES | one key | the first file |
-/// | `Envoy`, `OpenSsl` | 80: name, HMAC, AES | one key | the first file |
-/// | `Nghttpx` | 48 or 80: name, AES, HMAC | one key; all files of one size | the first file |
-/// | `Dnsdist` | 80: name, AES, HMAC | keys one after the other | the last |
+/// | | a key | a file | seals | upcoming |
+/// |---|---|---|---|---|
+/// | `Nginx` | 48: name, AES, HMAC; 80: name, HMAC, AES | one key | first file | last file |
+/// | `HaProxy` | 48 or 80: name, AES, HMAC | base64, three keys or more, a line each, of one size | last but one | last |
+/// | `Apache` | 48: name, HMAC, AES | one key | first file | last file |
+/// | `Envoy`, `OpenSsl` | 80: name, HMAC, AES | one key | first file | last file |
+/// | `Nghttpx` | 48 or 80: name, AES, HMAC | one key; all files of one size | first file | last file |
+/// | `Dnsdist` | 80: name, AES, HMAC | keys one after the other | last | first |
+///
+/// The upcoming key opens, and seals after the next rotation: so every host has it before any seals
+/// with it. There is one where there are three keys or more. HAProxy knows of it; to the other
+/// servers it is one of the keys that only open, and which of these it is is the convention of
+/// this library. Files that were rotated otherwise may have an old key in its place: put a new one
+/// there before the first [`rotate`](Self::rotate).
 ///
 /// The name has 16 bytes. AES and HMAC keys have 32 bytes each in a key of 80 bytes, and 16 in one
 /// of 48, which stands for AES-128-CBC. `OpenSsl` is what `SSL_CTX_set_tlsext_ticket_keys` takes.
@@ -53,11 +59,12 @@ enum Order {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Container {
-    /// One key in a file, as it is; the first file has the one that seals.
+    /// One key in a file, as it is; the first file has the one that seals, the last the upcoming
+    /// one.
     OneKey,
-    /// Keys one after the other; the last seals.
+    /// Keys one after the other; the last seals, the first is upcoming.
     Concatenated,
-    /// A key in a line, in base64; the last but one seals.
+    /// A key in a line, in base64; the last but one seals, the last is upcoming.
     Base64Lines,
 }
 
@@ -99,9 +106,13 @@ impl KeyDialect {
     /// Replaces the oldest of these keys, which are in the order of [`read`](Self::read), by a new
     /// random one of the same size, and puts them into the order that they have from now on.
     ///
-    /// The new key seals. With `HaProxy` it is upcoming, and the key that was upcoming seals: there
-    /// every host has a key before any host seals with it. A key that is the only one stays, as the
-    /// second.
+    /// Of three keys or more the upcoming one seals from now on, and the new one is upcoming. When
+    /// every host has the files before the next rotation, none meets a ticket under a key that it
+    /// does not have.
+    ///
+    /// Of one or two keys none is upcoming: the new one seals at once, and until every host has the
+    /// files, those without answer its tickets with full handshakes. A key that is the only one
+    /// stays, as the second.
     ///
     /// # Errors
     ///
@@ -110,13 +121,14 @@ impl KeyDialect {
     pub fn rotate(self, keys: &mut Vec<TicketKey>) -> Result<(), KeyError> {
         self.check(keys).map_err(KeyError::new)?;
         let new = TicketKey::random_of(keys[0].aes().len())?;
+        let had_upcoming = has_upcoming(keys);
         if keys.len() > 1 {
             keys.pop();
         }
         keys.insert(0, new);
-        if self == Self::HaProxy {
-            // New, sealing, upcoming: the last two move up.
-            keys[..3].rotate_left(2);
+        if had_upcoming {
+            // New, sealing, upcoming: the last of these seals, the new one is upcoming.
+            keys[..3].rotate_right(1);
         }
         Ok(())
     }
@@ -159,6 +171,11 @@ impl KeyDialect {
         let sizes = sizes.join(" or ");
         Err(format!("{len} bytes, but a key of {self} has {sizes}"))
     }
+}
+
+/// Whether the second of these keys is upcoming.
+fn has_upcoming(keys: &[TicketKey]) -> bool {
+    keys.len() >= 3
 }
 
 fn is_zeros(bytes: &[u8]) -> bool {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use openssl::base64;
 
-use super::{Container, KeyDialect, Order};
+use super::{Container, KeyDialect, Order, has_upcoming};
 use crate::ffi;
 use crate::keys::{KeyError, TicketKey};
 use crate::secret::Secret;
@@ -29,8 +29,9 @@ impl fmt::Debug for KeyFile {
 }
 
 impl KeyDialect {
-    /// The contents of files with these keys, of which the first seals, then the newest first: a
-    /// file for each key or one for all, as the dialect has it.
+    /// The contents of files with these keys, which are in the order of [`read`](Self::read): a
+    /// file for each key or one for all, as the dialect has it. They keep their roles: of three
+    /// keys or more the upcoming one is it in the files of any dialect.
     ///
     /// # Errors
     ///
@@ -38,9 +39,14 @@ impl KeyDialect {
     /// more of them (`HaProxy`: three), or two have the same name, or one is of zeros.
     pub fn format(self, keys: &[TicketKey]) -> Result<Vec<KeyFile>, KeyError> {
         self.check(keys).map_err(KeyError::new)?;
+        let (container, _) = self.layout();
+        let is_last = container != Container::Base64Lines && has_upcoming(keys);
         let keys = keys.iter().map(|key| self.bytes(key));
         let mut keys = keys.collect::<Result<Vec<_>, _>>().map_err(KeyError::new)?;
-        let (container, _) = self.layout();
+        if is_last {
+            // The upcoming key, which is the second here.
+            keys[1..].rotate_left(1);
+        }
         match container {
             Container::OneKey => return Ok(keys.into_iter().map(KeyFile).collect()),
             Container::Concatenated => keys.reverse(),

@@ -4,14 +4,14 @@ use std::fmt;
 
 use openssl::base64;
 
-use super::{Container, KeyDialect, Order};
+use super::{Container, KeyDialect, Order, has_upcoming};
 use crate::ffi;
 use crate::keys::{KeyError, TicketKey};
 use crate::secret::Secret;
 
 impl KeyDialect {
     /// The keys in these files, each a name for errors and its content. The one that seals comes
-    /// first, then the others, the newest first.
+    /// first, then, of three or more, the upcoming one, then the others, the newest first.
     pub(in crate::keys) fn parse(
         self,
         files: &[(impl fmt::Display, &[u8])],
@@ -41,6 +41,11 @@ impl KeyDialect {
                 })
                 .map_err(|wrong| KeyError::new(format!("ticket key file {file}: {wrong}")))?;
         }
+        // The last file, or the first key in the only one: what a server of that make takes for the
+        // oldest key.
+        if container != Container::Base64Lines && has_upcoming(&keys) {
+            keys[1..].rotate_right(1);
+        }
         Ok(keys)
     }
 
@@ -65,7 +70,7 @@ impl KeyDialect {
             key.map_err(|wrong| format!("line {}: {wrong}", i + 1))
         });
         let mut keys = keys.collect::<Result<Vec<_>, _>>()?;
-        // The file has the oldest first, then the one that seals, then the next.
+        // The file has the oldest first; at its end the one that seals, then the upcoming one.
         keys.reverse();
         if keys.len() > 1 {
             keys.swap(0, 1);

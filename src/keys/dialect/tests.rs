@@ -105,17 +105,59 @@ fn a_key_is_where_that_server_has_it() {
 }
 
 #[test]
-fn the_key_that_seals_comes_first_and_the_others_after_it_the_newest_first() {
+fn the_key_that_seals_comes_first_then_the_upcoming_one_then_the_newest() {
     for (dialect, size, _) in LAYOUTS {
-        let keys = (1..=5).map(|n| raw(n, size)).collect::<Vec<_>>();
-        let expected = match dialect {
-            // The last line is the next to seal.
-            HaProxy => [4, 5, 3, 2, 1],
-            Dnsdist => [5, 4, 3, 2, 1],
-            _ => [1, 2, 3, 4, 5],
+        let expected: [&[u8]; 5] = match dialect {
+            HaProxy => [&[], &[], &[2, 3, 1], &[3, 4, 2, 1], &[4, 5, 3, 2, 1]],
+            Dnsdist => [&[1], &[2, 1], &[3, 1, 2], &[4, 1, 3, 2], &[5, 1, 4, 3, 2]],
+            _ => [&[1], &[1, 2], &[1, 3, 2], &[1, 4, 2, 3], &[1, 5, 2, 3, 4]],
         };
-        let keys = parse(dialect, &files(dialect, &keys)).unwrap();
-        assert_eq!(names(&keys), expected, "{dialect} {size}");
+        for (count, expected) in (1..).zip(expected) {
+            if expected.is_empty() {
+                continue; // HAProxy has no fewer
+            }
+            let keys: Vec<_> = (1..=count).map(|n| raw(n, size)).collect();
+            let keys = parse(dialect, &files(dialect, &keys)).unwrap();
+            assert_eq!(names(&keys), expected, "{dialect} {size}");
+        }
+    }
+}
+
+/// Where the key that seals is in the files of so many keys, then the upcoming one.
+fn places(dialect: KeyDialect, count: usize) -> [usize; 2] {
+    match dialect {
+        HaProxy => [count - 2, count - 1],
+        Dnsdist => [count - 1, 0],
+        _ => [0, count - 1],
+    }
+}
+
+/// The first bytes of the names in files, in the order in which they are there.
+fn names_in(dialect: KeyDialect, size: usize, files: &[KeyFile]) -> Vec<u8> {
+    let content = files.iter().map(AsRef::as_ref).collect::<Vec<_>>().concat();
+    if dialect != HaProxy {
+        return content.chunks(size).map(|key| key[0]).collect();
+    }
+    let lines = std::str::from_utf8(&content).unwrap().lines();
+    let names = lines.map(|line| base64::decode_block(line).unwrap()[0]);
+    names.collect()
+}
+
+#[test]
+fn keys_keep_their_roles_from_dialect_to_dialect() {
+    for (from, size, _) in LAYOUTS {
+        for (to, _, _) in LAYOUTS.iter().filter(|(_, other, _)| *other == size) {
+            for count in 3..=5 {
+                let keys: Vec<_> = (1..).take(count).map(|n| raw(n, size)).collect();
+                let read = parse(from, &files(from, &keys)).unwrap();
+                let written = names_in(*to, size, &to.format(&read).unwrap());
+                assert_eq!(
+                    places(*to, count).map(|place| written[place]),
+                    places(from, count).map(|place| keys[place][0]),
+                    "{count} keys of {size} bytes from {from} to {to}"
+                );
+            }
+        }
     }
 }
 
@@ -312,33 +354,35 @@ fn a_random_key_has_the_largest_size_of_its_dialect() {
 }
 
 #[test]
-fn rotating_drops_the_oldest_key_for_a_new_one_that_seals() {
-    for dialect in [Nginx, Dnsdist] {
-        let file_keys = [raw(1, 80), raw(2, 80), raw(3, 80)];
-        let mut keys = parse(dialect, &files(dialect, &file_keys)).unwrap();
-        let before = names(&keys);
-        dialect.rotate(&mut keys).unwrap();
-        assert_eq!(names(&keys)[1..], before[..2], "{dialect}");
-        assert_eq!(keys.len(), 3);
-        assert!(before.iter().all(|n| keys[0].name() != &[*n; 16]));
-        dialect.format(&keys).unwrap();
+fn rotating_lets_the_upcoming_key_seal_and_drops_the_oldest_for_a_new_upcoming_one() {
+    for (dialect, size, _) in LAYOUTS {
+        for count in [3, 4, 5] {
+            let file_keys: Vec<_> = (1..=count).map(|n| raw(n, size)).collect();
+            let mut keys = parse(dialect, &files(dialect, &file_keys)).unwrap();
+            let before = names(&keys);
+            dialect.rotate(&mut keys).unwrap();
+            let after = names(&keys);
+            assert_eq!((after[0], after[2]), (before[1], before[0]), "{dialect}");
+            assert_eq!(after[3..], before[2..before.len() - 1], "{dialect}");
+            let new = *keys[1].name();
+            assert!(before.iter().all(|n| new != [*n; 16]));
+            dialect.rotate(&mut keys).unwrap();
+            assert_eq!(keys[0].name(), &new, "{dialect}");
+        }
     }
 }
 
 #[test]
-fn rotating_haproxy_keys_brings_a_new_one_that_seals_next() {
-    for count in [3, 5] {
-        let file_keys: Vec<_> = (1..=count).map(|n| raw(n, 80)).collect();
-        let mut keys = parse(HaProxy, &files(HaProxy, &file_keys)).unwrap();
-        let before = names(&keys);
-        HaProxy.rotate(&mut keys).unwrap();
-        let after = names(&keys);
-        assert_eq!((after[0], after[2]), (before[1], before[0]));
-        assert_eq!(after[3..], before[2..before.len() - 1]);
-        let new = *keys[1].name();
-        assert!(before.iter().all(|n| new != [*n; 16]));
-        HaProxy.rotate(&mut keys).unwrap();
-        assert_eq!(keys[0].name(), &new);
+fn a_new_key_seals_at_once_where_none_is_upcoming() {
+    for dialect in [Nginx, Dnsdist] {
+        for count in [1, 2] {
+            let file_keys: Vec<_> = (1..=count).map(|n| raw(n, 80)).collect();
+            let mut keys = parse(dialect, &files(dialect, &file_keys)).unwrap();
+            let before = names(&keys);
+            dialect.rotate(&mut keys).unwrap();
+            assert_eq!(names(&keys)[1..], before[..1], "{dialect}");
+            assert!(before.iter().all(|n| keys[0].name() != &[*n; 16]));
+        }
     }
 }
 
@@ -416,6 +460,43 @@ proptest! {
         prop_assert_eq!(formatted.len(), files.len());
         for (formatted, file) in formatted.iter().zip(&files) {
             prop_assert_eq!(formatted.as_ref(), file);
+        }
+    }
+
+    #[test]
+    fn a_key_that_has_sealed_never_seals_again_through_rotations_and_conversions(
+        (mut dialect, size, _) in select(&LAYOUTS[..]),
+        count in 1..7_u8,
+        steps in vec(prop::option::weighted(0.5, select(KeyDialect::ALL)), 0..20),
+    ) {
+        let mut keys: Vec<_> = (1..=count).map(|n| raw(n, size)).collect();
+        if dialect == HaProxy && count < 3 {
+            keys = [1, 2, 3].map(|n| raw(n, size)).to_vec();
+        }
+        // Or may have: all but the upcoming one.
+        let [_, upcoming] = places(dialect, keys.len());
+        let mut sealed: HashSet<Vec<u8>> = keys.iter().map(|key| key[..16].to_vec()).collect();
+        if keys.len() >= 3 {
+            sealed.remove(&keys[upcoming][..16]);
+        }
+        let mut files = files(dialect, &keys);
+        for step in steps {
+            let mut keys = parse(dialect, &files).unwrap();
+            let before: Vec<_> = keys.iter().map(|key| *key.name()).collect();
+            if let Some(to) = step {
+                // Not all have keys of this size, or as few.
+                if to.format(&keys).is_err() {
+                    continue;
+                }
+                dialect = to;
+            } else {
+                dialect.rotate(&mut keys).unwrap();
+                let seals = keys[0].name();
+                prop_assert!(sealed.insert(seals.to_vec()), "{} {:?}", dialect, seals);
+                prop_assert!(before.len() < 3 || before.contains(seals), "no host has it yet");
+            }
+            let written = dialect.format(&keys).unwrap();
+            files = written.iter().map(|file| file.as_ref().to_vec()).collect();
         }
     }
 
