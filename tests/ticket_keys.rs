@@ -377,14 +377,47 @@ fn rotate_puts_a_new_key_in_place_of_the_oldest() {
 fn rotate_needs_room_for_the_key_before() {
     let desk = Desk::new("room");
     desk.does("generate apache a");
-    desk.refuses("rotate apache a", &["a has the only key", "second file"]);
+    desk.refuses(
+        "rotate apache a",
+        &["a has the only key", "second and a third file"],
+    );
     // Where a file has several keys there is room.
     desk.does("generate openssl one");
     desk.does("convert openssl one --to dnsdist keys");
     let only = desk.keys(Dnsdist, "keys");
-    desk.does("rotate dnsdist keys");
+    desk.complains("rotate dnsdist keys", 0);
     let keys = desk.keys(Dnsdist, "keys");
     assert_eq!((keys.len(), &keys[1]), (2, &only[0]));
+}
+
+#[test]
+fn rotate_warns_where_no_key_is_next() {
+    let desk = Desk::new("none-next");
+    desk.does("generate envoy a b");
+    let before = desk.keys(Envoy, "a b");
+    let said = desk.complains("rotate envoy a b", 0);
+    for word in [
+        "warning: ",
+        "full handshakes",
+        "third file (generate envoy next.key)",
+    ] {
+        assert!(said.contains(word), "{said}");
+    }
+    let after = desk.keys(Envoy, "a b");
+    assert!(after[1] == before[0] && !before.contains(&after[0]));
+    // As it is told.
+    desk.does("generate envoy next.key");
+    desk.does("rotate envoy a b next.key");
+
+    desk.does("convert envoy a b --to dnsdist keys");
+    for word in ["warning: ", "full handshakes", "generate nginx next.key"] {
+        let said = desk.complains("rotate dnsdist keys", 0);
+        assert!(said.contains(word), "{said}");
+    }
+    desk.does("convert dnsdist keys --to nginx x y");
+    desk.does("generate nginx z");
+    desk.does("convert nginx x y z --to dnsdist keys --force");
+    desk.does("rotate dnsdist keys");
 }
 
 #[test]
@@ -419,11 +452,11 @@ fn rotate_keeps_the_size_of_keys_and_the_rights_of_owner_and_group() {
 #[test]
 fn root_leaves_files_to_whom_they_belong() {
     let desk = Desk::new("owner");
-    desk.does("generate nginx a b");
+    desk.does("generate nginx a b c");
     if std::os::unix::fs::chown(desk.path("a"), Some(1234), Some(2345)).is_err() {
         return; // not root
     }
-    desk.does("rotate nginx a b");
+    desk.does("rotate nginx a b c");
     desk.does("generate nginx a --force");
     let owner = desk.path("a").metadata().unwrap();
     assert_eq!(

@@ -14,7 +14,8 @@ Usage: ticket_keys COMMAND DIALECT FILE... [OPTION]...
                              seals, the last of three or more the one that is to seal next; for
                              haproxy and dnsdist three into one FILE
   rotate DIALECT FILE...     let the key that was to be next seal, and put a new one to be next in
-                             place of the oldest
+                             place of the oldest; of fewer than three keys none is next: then the
+                             new one seals at once, which costs full handshakes
   print DIALECT FILE...      show the names of the keys, which seals, and which does next
   check DIALECT FILE...      say whether the keys are right, and warn if others have access; the
                              exit status is 0 if they are, else 1

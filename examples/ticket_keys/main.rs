@@ -81,12 +81,35 @@ fn rotate(files: &KeyFiles) -> Result<(), String> {
     rotated.map_err(|error| error.to_string())?;
     if keys.len() > before && !has_several_in_a_file(files.dialect) {
         return Err(format!(
-            "{} has the only key, which is still needed to open tickets; generate a second file \
-             and name both",
+            "{} has the only key, which is still needed to open tickets; generate a second and a \
+             third file, copy them to all hosts, and name all three",
             files.paths[0].display()
         ));
     }
-    write(files, &keys, Existing::Replace)
+    write(files, &keys, Existing::Replace)?;
+    // As before: who had two files has two still.
+    if before < 3 {
+        warn_of_full_handshakes(files.dialect);
+    }
+    Ok(())
+}
+
+fn warn_of_full_handshakes(dialect: KeyDialect) {
+    let remedy = match has_several_in_a_file(dialect) {
+        false => format!(
+            "to have one, add a third file (generate {dialect} next.key) and copy it to all hosts \
+             before the next rotation"
+        ),
+        true => format!(
+            "to have one, convert {dialect} to two files of nginx, add a third (generate nginx \
+             next.key), convert all three back, and copy the file to all hosts before the next \
+             rotation"
+        ),
+    };
+    complain(format_args!(
+        "warning: no key was to be next, so the new one seals at once; until hosts have the new \
+         files, they answer tickets under it with full handshakes; {remedy}"
+    ));
 }
 
 fn check(files: &KeyFiles) -> Result<(), String> {
