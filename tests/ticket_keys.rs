@@ -523,6 +523,49 @@ fn whoever_reads_meanwhile_finds_a_whole_file_and_others_find_none_to_read() {
 }
 
 #[test]
+fn a_file_is_named_once_by_whatever_path() {
+    let desk = Desk::new("twice");
+    fs::create_dir(desk.path("folder")).unwrap();
+    symlink("folder", desk.path("short")).unwrap();
+    let here = desk.path("a").display().to_string();
+    let pairs = [
+        ("a", "./a"),
+        ("a", "folder/../a"),
+        ("a", &*here),
+        ("folder/a", "short/a"),
+    ];
+    let refused = |line: &str, second: &str| {
+        let before = desk.contents();
+        let said = desk.complains(line, 2);
+        let twice = said.contains("the same file") && said.contains(&format!("{second:?}"));
+        assert!(twice, "{line}: {said}");
+        assert!(before == desk.contents(), "{line} changed a file");
+    };
+    for made in [false, true] {
+        for (first, second) in pairs {
+            for force in ["", " --force"] {
+                refused(&format!("generate nginx {first} b {second}{force}"), second);
+            }
+        }
+        if !made {
+            desk.does("generate nginx a folder/a x y z");
+        }
+    }
+    for (first, second) in pairs {
+        refused(&format!("rotate nginx {first} x {second}"), second);
+        for force in ["", " --force"] {
+            let to = format!("--to nginx {first} b {second}{force}");
+            refused(&format!("convert nginx x y z {to}"), second);
+        }
+    }
+    symlink("a", desk.path("link")).unwrap();
+    refused("generate nginx a link --force", "link");
+    assert!(!desk.path("b").exists());
+    // From one to the other is no harm.
+    desk.does("convert nginx x y z --to envoy x y z --force");
+}
+
+#[test]
 fn wrong_arguments_are_refused_with_a_sentence() {
     let desk = Desk::new("arguments");
     for (line, words) in [
@@ -565,4 +608,5 @@ fn wrong_arguments_are_refused_with_a_sentence() {
             "{dialect} is not in: {help}"
         );
     }
+    assert!(help.contains("as root"), "{help}");
 }

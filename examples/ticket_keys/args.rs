@@ -1,11 +1,12 @@
 //! The command line.
 
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use openssl_resumption::KeyDialect;
 
-use crate::replace::Existing;
+use crate::replace::{self, Existing};
 
 pub(crate) const USAGE: &str = "\
 Usage: ticket_keys COMMAND DIALECT FILE... [OPTION]...
@@ -37,6 +38,7 @@ with it. Files that something else has rotated may have an old key in the place 
 generate --force write that file anew, and copy it to all hosts, before the first rotation.
 
 Files are written with mode 0600; those that are replaced keep owner, group and the rights of both.
+Do not run it as root in a directory that somebody else can write to, because links are followed.
 ";
 
 #[derive(Debug)]
@@ -117,9 +119,16 @@ fn key_files(mut words: impl Iterator<Item = OsString>, after: &str) -> Result<K
     if paths.is_empty() {
         return Err(format!("{after} {dialect} needs a file"));
     }
-    for (i, path) in paths.iter().enumerate() {
-        if paths[..i].contains(path) {
-            return Err(format!("{path:?} is named twice"));
+    let mut targets = HashMap::new();
+    for path in &paths {
+        // What has none cannot be read or written, which is said there.
+        let target = replace::target(path).unwrap_or_else(|_| path.clone());
+        match targets.insert(target, path) {
+            None => {}
+            Some(before) if before == path => return Err(format!("{path:?} is named twice")),
+            Some(before) => {
+                return Err(format!("{path:?} and {before:?} are the same file"));
+            }
         }
     }
     Ok(KeyFiles { dialect, paths })

@@ -37,6 +37,24 @@ pub(crate) fn write_all(
         .collect())
 }
 
+/// What is written when that path is: by whatever path, the same for the same file. A link stays
+/// one, and what it leads to is replaced.
+pub(crate) fn target(path: &Path) -> io::Result<PathBuf> {
+    match path.canonicalize() {
+        // Of a new file there is the directory only.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+            Ok(directory(path).canonicalize()?.join(name))
+        }
+        target => target,
+    }
+}
+
+fn directory(path: &Path) -> &Path {
+    let directory = path.parent().filter(|path| !path.as_os_str().is_empty());
+    directory.unwrap_or_else(|| Path::new("."))
+}
+
 /// A file that is complete but for its name.
 struct Staged {
     /// In the same directory, so that it can be renamed. Removed when dropped.
@@ -47,11 +65,7 @@ struct Staged {
 
 impl Staged {
     fn new(path: &Path, content: &[u8], existing: Existing) -> io::Result<Self> {
-        // A link stays one: what it leads to is replaced.
-        let target = match path.canonicalize() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
-            target => target?,
-        };
+        let target = target(path)?;
         let before = match target.metadata() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Ok(before) if !before.is_file() => return Err(io::Error::other("not a file")),
@@ -106,11 +120,7 @@ impl Staged {
                 })?
             }
         }
-        let directory = self
-            .target
-            .parent()
-            .filter(|path| !path.as_os_str().is_empty());
-        File::open(directory.unwrap_or_else(|| Path::new(".")))?.sync_all()
+        File::open(directory(&self.target))?.sync_all()
     }
 }
 
