@@ -523,6 +523,29 @@ fn whoever_reads_meanwhile_finds_a_whole_file_and_others_find_none_to_read() {
 }
 
 #[test]
+fn a_key_that_is_still_needed_is_in_a_file_at_any_time() {
+    let desk = Desk::new("at-any-time");
+    desk.does("generate nginx current previous next");
+    let name = |file: &str| fs::read(desk.path(file)).unwrap()[..16].to_vec();
+    for _ in 0..20 {
+        let needed = ["current", "next"].map(name);
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Relaxed) {
+                    // Keys move against this order, so what is in a file no more is in a later one.
+                    let found = ["next", "current", "previous"].map(name);
+                    let all = needed.iter().all(|name| found.contains(name));
+                    assert!(all, "a key is in no file");
+                }
+            });
+            desk.does("rotate nginx current previous next");
+            done.store(true, Relaxed);
+        });
+    }
+}
+
+#[test]
 fn a_file_is_named_once_by_whatever_path() {
     let desk = Desk::new("twice");
     fs::create_dir(desk.path("folder")).unwrap();

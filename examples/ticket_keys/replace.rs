@@ -25,9 +25,14 @@ pub(crate) fn write_all(
         let wrong = |error| format!("cannot write {}: {error}", path.display());
         staged.push(Staged::new(path, content.as_ref(), existing).map_err(wrong)?);
     }
-    // The last first: when keys move from file to file, one that is still needed is in two files in
-    // between, and not in none.
-    for (path, staged) in paths.iter().zip(&staged).rev() {
+    // When keys move from file to file, one that is still needed is in two files in between, and not
+    // in none. So the last first; but of three files the key in the last, which is upcoming, moves to
+    // the first before a new one takes its place.
+    let mut order: Vec<_> = paths.iter().zip(&staged).rev().collect();
+    if order.len() >= 3 {
+        order.rotate_left(1);
+    }
+    for (path, staged) in order {
         let published = staged.publish(existing);
         published.map_err(|error| format!("cannot write {}: {error}", path.display()))?;
     }
