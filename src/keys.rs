@@ -164,7 +164,8 @@ impl TicketKeys {
     /// Keys in files as another server has them, so that one pipeline can serve both.
     ///
     /// Which of the keys seals, and whether a file holds one key or several, is as in that server
-    /// ([`KeyDialect`]); the others open. The files are read in `set_resumption`, which fails if
+    /// ([`KeyDialect`]); the others open. Of three keys or more one is to seal next; with fewer a
+    /// rotation costs full handshakes until every host has the files. The files are read in `set_resumption`, which fails if
     /// they are not as they should be, and then every 3 seconds. A change is taken over as a whole,
     /// when it has been seen twice, so within 10 seconds; a key that is gone from the files is
     /// forgotten at once. Files that cannot be read or are not right (torn, truncated, of a wrong
@@ -229,8 +230,8 @@ impl TicketKeys {
     /// too: for when they may have been stolen.
     ///
     /// Random keys go on with a new one at once. Other sources may name the revoked keys for as
-    /// long as they like, they are not used again by this ring: no tickets are sent until the files
-    /// have another key to seal with, or for up to three periods with [`derived`](Self::derived)
+    /// long as they like, they are not used again by this ring: no tickets are sent until all files
+    /// are made anew (a rotation would let a revoked key seal), or for up to three periods with [`derived`](Self::derived)
     /// keys, where a stolen secret must be changed for a new one anyway. Nor are any sent while a
     /// clock that was put back shows a time before this.
     ///

@@ -110,7 +110,8 @@ fn of_keys(keys: Vec<TicketKey>, now: SystemTime) -> KeySet {
 }
 
 impl KeyDialect {
-    /// Reads the keys in these files: the one that seals first, then the newest first.
+    /// Reads the keys in these files: first the one that seals, then, of three or more, the upcoming
+    /// one, then the others, the newest first.
     ///
     /// # Errors
     ///
