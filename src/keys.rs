@@ -165,20 +165,21 @@ impl TicketKeys {
     ///
     /// Which of the keys seals, and whether a file holds one key or several, is as in that server
     /// ([`KeyDialect`]); the others open. Of three keys or more one is to seal next; with fewer a
-    /// rotation costs full handshakes until every host has the files. The files are read in `set_resumption`, which fails if
-    /// they are not as they should be, and then every 3 seconds. A change is taken over as a whole,
-    /// when it has been seen twice, so within 10 seconds; a key that is gone from the files is
-    /// forgotten at once. Files that cannot be read or are not right (torn, truncated, of a wrong
-    /// size, with a key of zeros or two of one name) change nothing but
-    /// [`last_error`](Self::last_error): the keys before go on. Files that others can read or
-    /// write are used; [`last_warning`](Self::last_warning) says so.
+    /// rotation costs full handshakes until every host has the files.
+    ///
+    /// The files are read in `set_resumption`, which fails if they are not as they should be, and
+    /// then every 3 seconds. A change is taken over as a whole, when it has been seen twice, so
+    /// within 10 seconds; a key that is gone from the files is forgotten at once. Files that cannot
+    /// be read or are not right (torn, truncated, of a wrong size, with a key of zeros or two of one
+    /// name) change nothing but [`last_error`](Self::last_error): the keys before go on. Files that
+    /// others have access to are used; [`last_warning`](Self::last_warning) says so.
     ///
     /// Replace files by renaming a new one onto them. A file has at most 64 KiB. The process must be
     /// able to read them as the user that it runs as, not only while it starts.
     ///
-    /// Tickets do not cross from one product to another, whatever keys they share: a ticket of nginx
-    /// opens here, but has no stamp of this library in it, and ours has another session id context
-    /// than nginx asks for. Either is a full handshake
+    /// Tickets do not cross from one product to another, whatever keys they share: a ticket of
+    /// nginx opens here, but has no stamp of this library in it, and ours has another session id
+    /// context than nginx asks for. Either is a full handshake
     /// ([`Reason::NoStamp`](crate::Reason::NoStamp) here).
     #[must_use]
     pub fn from_files<P: Into<PathBuf>>(
@@ -231,14 +232,15 @@ impl TicketKeys {
     ///
     /// Random keys go on with a new one at once. Other sources may name the revoked keys for as
     /// long as they like, they are not used again by this ring: no tickets are sent until all files
-    /// are made anew (a rotation would let a revoked key seal), or for up to three periods with [`derived`](Self::derived)
-    /// keys, where a stolen secret must be changed for a new one anyway. Nor are any sent while a
-    /// clock that was put back shows a time before this.
+    /// are made anew (a rotation would let a revoked key seal), or for up to three periods with
+    /// [`derived`](Self::derived) keys, where a stolen secret must be changed for a new one anyway.
+    /// Nor are any sent while a clock that was put back shows a time before this.
     ///
     /// The keys end before this returns. It may wait for the source all the same, to have new ones.
     ///
-    /// Call it on every host, and take the keys out of the files: a ring made later knows nothing of
-    /// it. [`Resumption::forget_all`](crate::Resumption::forget_all) ends sessions and keeps keys.
+    /// Call it on every host, and take the keys out of the files: a ring made later knows nothing
+    /// of it. [`Resumption::forget_all`](crate::Resumption::forget_all) ends sessions and keeps
+    /// keys.
     pub fn revoke_all(&self) {
         self.revoke_all_at(SystemTime::now());
     }
