@@ -27,7 +27,7 @@ pub use resumption::{ClientCertificates, Resumption};
 pub use stats::{Handshakes, Stats, StoreStats, TicketStats};
 pub use store::{
     CircuitBreaker, MemoryStore, Sealed, Session, SessionKey, SessionStore, StoreError, Tiered,
-    Usage,
+    Usage, WriteBehind,
 };
 
 #[doc = include_str!("../SECURITY.md")]

@@ -15,11 +15,13 @@ mod faulty;
 mod memory;
 mod sealed;
 mod tiered;
+mod write_behind;
 
 pub use breaker::CircuitBreaker;
 pub use memory::MemoryStore;
 pub use sealed::Sealed;
 pub use tiered::Tiered;
+pub use write_behind::WriteBehind;
 
 /// A place for stateful sessions.
 ///
