@@ -30,9 +30,9 @@ pub use write_behind::WriteBehind;
 /// measures each call, counts the slow ones, and turns an error or a panic into a full handshake:
 /// "not found" is always a correct answer.
 ///
-/// [`Sealed`], [`CircuitBreaker`] and [`Tiered`] are stores over a store. `Arc<S>` and `Box<S>` are
-/// stores too: keep a clone of an `Arc` to reach yours later. On an asynchronous server a slow
-/// store blocks the executor's thread.
+/// [`Sealed`], [`CircuitBreaker`], [`Tiered`] and [`WriteBehind`] are stores over a store. `Arc<S>`
+/// and `Box<S>` are stores too: keep a clone of an `Arc` to reach yours later. On an asynchronous
+/// server a slow store blocks the executor's thread.
 ///
 /// ```
 /// use std::collections::HashMap;

@@ -7,7 +7,8 @@ use std::error::Error as StdError;
 use std::fmt::Debug;
 use std::io::Write;
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -18,7 +19,7 @@ use openssl::ssl::{Ssl, SslContext, SslSession};
 use openssl_resumption::{
     CircuitBreaker, Error, KeyError, KeySet, KeySource, MemoryStore, Resumption, Sealed, Session,
     SessionKey, SessionStore, SslContextBuilderExt, SslRefExt, StoreError, TicketKey, TicketKeys,
-    Tiered,
+    Tiered, WriteBehind,
 };
 
 /// Random bytes, so that a few of them in a row are nowhere by chance.
@@ -252,6 +253,41 @@ fn stores_over_stores_leave_zeros() {
     assert_eq!(records_wiped(|| store.put(&key(0), marked_session())), 0);
     assert_eq!(records_wiped(|| store.get(&key(0))), 1);
     assert_eq!(records_wiped(|| store.take(&key(0))), 2);
+}
+
+#[test]
+fn what_waits_to_be_written_leaves_zeros() {
+    struct Hanging(Sender<()>, Arc<Mutex<()>>);
+    impl SessionStore for Hanging {
+        fn put(&self, _: &SessionKey, _: Session) -> Result<(), StoreError> {
+            self.0.send(()).unwrap();
+            drop(self.1.lock());
+            Ok(())
+        }
+        fn get(&self, _: &SessionKey) -> Result<Option<Session>, StoreError> {
+            Ok(None)
+        }
+        fn remove(&self, _: &SessionKey) -> Result<(), StoreError> {
+            Ok(())
+        }
+    }
+    let ((begun, begins), hang) = (channel(), Arc::new(Mutex::new(())));
+    let hangs = hang.lock().unwrap();
+    let store = WriteBehind::new(Hanging(begun, Arc::clone(&hang)))
+        .workers(1)
+        .capacity(3, 1 << 20);
+    let put = |n| store.put(&key(n), marked_session()).unwrap();
+    put(9);
+    begins.recv().unwrap();
+    (0..3).for_each(put);
+    assert_eq!(records_wiped(|| store.get(&key(0))), 1, "a copy");
+    assert_eq!(records_wiped(|| put(0)), 1, "replaced");
+    assert_eq!(records_wiped(|| put(3)), 1, "the oldest is lost");
+    assert_eq!(records_wiped(|| store.remove(&key(2))), 1);
+    assert_eq!(records_wiped(|| store.take(&key(0))), 1);
+    let what = "what still waits, and the copy of what is being written";
+    assert_eq!(records_wiped(|| store), 2, "{what}");
+    drop(hangs);
 }
 
 // ---- Handshakes

@@ -25,13 +25,16 @@ const LAST_WRITES: Duration = Duration::from_millis(900);
 ///
 /// use openssl_resumption::{MemoryStore, Resumption, WriteBehind};
 ///
-/// # let remote = MemoryStore::default();
-/// let store = Arc::new(WriteBehind::new(remote));
+/// # let shared = MemoryStore::default();
+/// let store = Arc::new(WriteBehind::new(shared));
 /// let policy = Resumption::stateful(Arc::clone(&store));
 /// // … and when the server stops:
 /// let unwritten = store.flush(Duration::from_secs(5));
 /// # assert_eq!(unwritten, 0);
 /// ```
+///
+/// [`Sealed`](crate::Sealed) and [`CircuitBreaker`](crate::CircuitBreaker) belong inside, where the
+/// threads do their work; it belongs inside [`Tiered`](crate::Tiered).
 ///
 /// # What it promises
 ///
