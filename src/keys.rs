@@ -130,8 +130,8 @@ impl TicketKeys {
     /// next key opens before it seals.
     ///
     /// **Who has the secret can open the tickets of all periods, past and future,** and with them
-    /// recorded TLS 1.2 connections (and TLS 1.3 early data). Keys that are random and forgotten
-    /// protect better what is recorded.
+    /// recorded TLS 1.2 connections. Keys that are random and forgotten protect better what is
+    /// recorded.
     ///
     /// So that others can do the same: periods are numbered from the Unix epoch on, number =
     /// ⌊seconds / period in seconds⌋. The key of a period is HKDF-SHA-256 (RFC 5869) with the
@@ -236,7 +236,9 @@ impl TicketKeys {
     /// [`derived`](Self::derived) keys, where a stolen secret must be changed for a new one anyway.
     /// Nor are any sent while a clock that was put back shows a time before this.
     ///
-    /// The keys end before this returns. It may wait for the source all the same, to have new ones.
+    /// The keys end before this returns. It may wait for the source all the same, to have new ones;
+    /// before the first `set_resumption` it asks for the keys first, and if there are none to be had
+    /// then, they are not revoked when they come.
     ///
     /// Call it on every host, and take the keys out of the files: a ring made later knows nothing
     /// of it. [`Resumption::forget_all`](crate::Resumption::forget_all) ends sessions and keeps
@@ -256,11 +258,10 @@ impl TicketKeys {
         let asking = asking.lock();
         if self.shared.ring.read().is_none() {
             // What is asked for first later is what there is now.
-            match self.shared.load(&asking, now) {
-                Ok(set) => self.shared.turn(set, now),
-                Err(_) => return,
+            if let Ok(set) = self.shared.load(&asking, now) {
+                self.shared.turn(set, now);
+                self.shared.replace(revoke);
             }
-            self.shared.replace(revoke);
         }
         // Most sources cannot. They will name keys of this time again.
         if self

@@ -16,7 +16,7 @@ use openssl_resumption::{KeyError, KeySet, KeySource, Resumption, TicketKey, Tic
 fn keys_rotate_on_in_a_process_that_was_forked_off() {
     in_child("keys_rotate_on_in_a_process_that_was_forked_off", || {
         let keys = TicketKeys::random_every(Duration::from_secs(1));
-        rotate_in_a_fork(&keys, || ());
+        rotate_in_a_fork(&keys, || (), || ());
     });
 }
 
@@ -24,36 +24,43 @@ fn keys_rotate_on_in_a_process_that_was_forked_off() {
 #[test]
 fn keys_rotate_on_although_their_source_was_being_asked() {
     static ASKED: AtomicBool = AtomicBool::new(false);
+    // In either process; the first keys are there before.
+    static GO_ON: AtomicBool = AtomicBool::new(true);
     struct Slow;
     impl KeySource for Slow {
         fn load(&self, now: SystemTime) -> Result<KeySet, KeyError> {
-            ASKED.store(true, Relaxed);
-            thread::sleep(Duration::from_millis(500));
-            ASKED.store(false, Relaxed);
+            while !GO_ON.load(Relaxed) {
+                ASKED.store(true, Relaxed);
+                thread::yield_now();
+            }
             Ok(KeySet::new(TicketKey::random()?, now))
         }
     }
     in_child(
         "keys_rotate_on_although_their_source_was_being_asked",
         || {
-            rotate_in_a_fork(&TicketKeys::from_source(Slow), || {
+            let until_asked = || {
+                GO_ON.store(false, Relaxed);
                 while !ASKED.load(Relaxed) {
                     thread::yield_now();
                 }
-            });
+            };
+            let go_on = || GO_ON.store(true, Relaxed);
+            rotate_in_a_fork(&TicketKeys::from_source(Slow), until_asked, go_on);
         },
     );
 }
 
 #[expect(unsafe_code, reason = "a fork is")]
-fn rotate_in_a_fork(keys: &TicketKeys, wait: impl FnOnce()) {
+fn rotate_in_a_fork(keys: &TicketKeys, before: impl FnOnce(), after: impl FnOnce()) {
     let context = context(&Resumption::stateless(keys.clone()));
     let client = Client::new(Kind::Tls13).unwrap();
     meet(&context, &client, None);
 
-    wait();
+    before();
     // SAFETY: the child calls nothing that needs the threads it has not got.
     let forked = unsafe { libc::fork() };
+    after();
     if forked == 0 {
         // Whatever happens, it ends: with what it was asked.
         // SAFETY: sets a timer.

@@ -16,8 +16,9 @@ pub trait KeySource: Send + Sync + 'static {
     /// Returns the keys to use from `now` on, upcoming ones among them: every key that the ring is
     /// to hold, for one that is not in the set is forgotten at once.
     ///
-    /// Called when the set before says so ([`KeySet::new`]), and when the clock was put back by
-    /// more than a minute.
+    /// Called when the set before says so ([`KeySet::new`]), when the clock was put back by more
+    /// than a minute, when a policy with a longer lifetime is applied, and after
+    /// [`rotate`](Self::rotate). Names must differ: of two keys with one name the second never opens.
     ///
     /// # Errors
     ///

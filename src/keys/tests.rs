@@ -133,6 +133,39 @@ fn what_is_revoked_before_there_is_a_ring_is_revoked() {
     active(&ring(keys), at(0));
 }
 
+/// What it has sealed is over all the same.
+#[test]
+fn what_is_revoked_while_there_is_no_key_to_be_had_has_no_past() {
+    let told = Told::default();
+    let keys = TicketKeys::from_source(told.clone());
+    keys.revoke_all_at(at(0));
+    told.tell(Some(KeySet::new(key(1), at(600)).retired(key(2), at(0))));
+    let keys = ring(keys);
+    assert_eq!(standing(&keys, &[2; 16], at(1)), None);
+    assert_eq!(active(&keys, at(1)), [1; 16]);
+}
+
+/// A clock may show anything.
+#[test]
+fn keys_are_made_at_any_time_of_the_clock() {
+    let century = Duration::from_secs(100 * 365 * 24 * 3_600);
+    for now in [
+        UNIX_EPOCH - century / 2,
+        UNIX_EPOCH,
+        UNIX_EPOCH + 5 * century,
+    ] {
+        for keys in [
+            TicketKeys::random(),
+            TicketKeys::derived("label", [[1; 32]]),
+        ] {
+            let keys = ring_at(keys, LIFETIME, now);
+            keys.shared.refresh(now);
+            // Before 1970 nothing is sealed.
+            assert_eq!(keys.sealing(now).is_some(), now >= UNIX_EPOCH, "{now:?}");
+        }
+    }
+}
+
 /// Keys that the ring did not hold when they were revoked.
 #[test]
 fn revoked_keys_do_not_come_in_from_where_the_ring_did_not_look() {
