@@ -15,9 +15,12 @@ use crate::guard::{DropShield, catch};
 
 mod derived;
 mod dialect;
+mod epochs;
 mod files;
 mod key;
 mod random;
+#[cfg(feature = "redis")]
+mod redis_keys;
 mod refresher;
 mod ring;
 mod source;
@@ -27,6 +30,8 @@ pub use dialect::{KeyDialect, KeyFile};
 use files::FileKeys;
 pub use key::TicketKey;
 use random::RandomKeys;
+#[cfg(feature = "redis")]
+pub use redis_keys::RedisKeys;
 use refresher::Refresher;
 pub(crate) use ring::Standing;
 use ring::{Revoked, Ring};

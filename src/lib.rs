@@ -12,6 +12,7 @@ mod keys;
 mod missed;
 mod outcome;
 mod resumption;
+mod seal;
 mod secret;
 mod stamp;
 mod stateful;
@@ -21,6 +22,8 @@ mod store;
 
 pub use context::{SslContextBuilderExt, SslRefExt};
 pub use error::Error;
+#[cfg(feature = "redis")]
+pub use keys::RedisKeys;
 pub use keys::{KeyDialect, KeyError, KeyFile, KeySet, KeySource, TicketKey, TicketKeys};
 pub use outcome::{Handshake, Outcome, Reason, Source};
 pub use resumption::{ClientCertificates, Resumption};
@@ -29,6 +32,8 @@ pub use store::{
     CircuitBreaker, MemoryStore, Sealed, Session, SessionKey, SessionStore, StoreError, Tiered,
     Usage, WriteBehind,
 };
+#[cfg(feature = "redis")]
+pub use store::{FleetStore, RedisOptions, RedisStore};
 
 #[doc = include_str!("../SECURITY.md")]
 pub mod security {}

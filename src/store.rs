@@ -13,12 +13,16 @@ mod breaker;
 #[cfg(test)]
 mod faulty;
 mod memory;
+#[cfg(feature = "redis")]
+mod redis_store;
 mod sealed;
 mod tiered;
 mod write_behind;
 
 pub use breaker::CircuitBreaker;
 pub use memory::MemoryStore;
+#[cfg(feature = "redis")]
+pub use redis_store::{FleetStore, RedisOptions, RedisStore};
 pub use sealed::Sealed;
 pub use tiered::Tiered;
 pub use write_behind::WriteBehind;

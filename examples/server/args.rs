@@ -10,6 +10,7 @@ use openssl::ssl::SslVersion;
 use openssl_resumption::{MemoryStore, Resumption};
 
 use crate::keys::KeyArgs;
+use crate::redis::RedisArgs;
 
 pub(crate) const USAGE: &str = "\
 Usage: server [OPTION VALUE | OPTION=VALUE]...
@@ -37,6 +38,12 @@ Usage: server [OPTION VALUE | OPTION=VALUE]...
                       on all hosts; may be given more than once, the first seals
   --key-epoch SECONDS how long a random or derived ticket key seals; default 43200
                       (without --keys and --keys-secret, keys are random)
+  --redis URL         sessions in a Redis that servers share (stateful and hybrid), like
+                      redis://127.0.0.1:6379; needs --redis-secret and the feature redis
+  --redis-secret FILE what they are sealed under: what is in this file, 32 to 1024 bytes; may be
+                      given more than once, the first seals
+  --redis-keys        random ticket keys in that Redis too (stateless and hybrid)
+  --single-use        TLS 1.3 sessions resume once (stateful)
   --forget-on SIGHUP  end all sessions whenever this signal comes; without, it ends the server
   --help              print this
 ";
@@ -61,6 +68,8 @@ pub(crate) struct Args {
     pub(crate) capacity: usize,
     pub(crate) tls: Option<SslVersion>,
     pub(crate) keys: KeyArgs,
+    pub(crate) redis: RedisArgs,
+    pub(crate) single_use: bool,
     pub(crate) forget_on_hangup: bool,
 }
 
@@ -110,6 +119,8 @@ pub(crate) fn parse(mut words: impl Iterator<Item = OsString>) -> Result<Command
         capacity: MemoryStore::DEFAULT_ENTRIES,
         tls: None,
         keys: KeyArgs::default(),
+        redis: RedisArgs::default(),
+        single_use: false,
         forget_on_hangup: false,
     };
     let (mut cert, mut key) = (None, None);
@@ -149,12 +160,17 @@ pub(crate) fn parse(mut words: impl Iterator<Item = OsString>) -> Result<Command
             "--keys" => args.keys.add_file(&value()?)?,
             "--keys-secret" => args.keys.add_secret(&value()?),
             "--key-epoch" => args.keys.set_epoch(&value()?)?,
+            "--redis" => args.redis.set_url(&value()?)?,
+            "--redis-secret" => args.redis.secrets.push(value()?.into()),
+            "--redis-keys" => args.redis.keys = true,
+            "--single-use" => args.single_use = true,
             "--forget-on" => args.forget_on_hangup = is_hangup(&value()?)?,
             _ => {
                 return Err(format!(
                     "{option:?} is no option; there are --mode, --listen, --cert, --key, \
                      --client-ca, --vhost, --switch, --lifetime, --tickets, --capacity, --tls, \
-                     --keys, --keys-secret, --key-epoch and --forget-on"
+                     --keys, --keys-secret, --key-epoch, --redis, --redis-secret, \
+                     --redis-keys, --single-use and --forget-on"
                 ));
             }
         }
@@ -166,7 +182,9 @@ pub(crate) fn parse(mut words: impl Iterator<Item = OsString>) -> Result<Command
         (None, Some(_)) => return Err("--key needs --cert as well".into()),
     };
     let has_tickets = matches!(args.mode, Mode::Stateless | Mode::Hybrid);
+    let has_store = matches!(args.mode, Mode::Stateful | Mode::Hybrid);
     args.keys.check(has_tickets)?;
+    args.redis.check(has_store, has_tickets)?;
     Ok(Command::Serve(Box::new(args)))
 }
 

@@ -67,8 +67,12 @@ impl KeyArgs {
         }
     }
 
+    pub(crate) fn epoch(&self) -> Duration {
+        self.epoch.unwrap_or(TicketKeys::DEFAULT_PERIOD)
+    }
+
     pub(crate) fn ticket_keys(&self) -> Result<TicketKeys, String> {
-        let epoch = self.epoch.unwrap_or(TicketKeys::DEFAULT_PERIOD);
+        let epoch = self.epoch();
         if let Some((dialect, _)) = self.files.first() {
             let paths = self.files.iter().map(|(_, path)| path);
             return Ok(TicketKeys::from_files(*dialect, paths));

@@ -20,6 +20,7 @@ mod connection;
 mod http;
 mod keys;
 mod page;
+mod redis;
 mod server;
 #[path = "../support/mod.rs"]
 mod support;
@@ -32,7 +33,7 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use openssl_resumption::{MemoryStore, Resumption, TicketKeys};
+use openssl_resumption::{MemoryStore, Resumption, SessionStore, TicketKeys};
 
 use args::{Args, Command, Mode};
 use page::Page;
@@ -60,25 +61,28 @@ fn main() -> ExitCode {
 }
 
 /// The choice of a mode, and of its knobs.
-fn policy(args: &Args, keys: &TicketKeys) -> Resumption {
-    let store = || MemoryStore::new(args.capacity, MemoryStore::DEFAULT_BYTES);
+fn policy(args: &Args, keys: &TicketKeys) -> Result<Resumption, String> {
+    let store = || -> Result<Box<dyn SessionStore>, String> {
+        let memory = || Box::new(MemoryStore::new(args.capacity, MemoryStore::DEFAULT_BYTES)) as _;
+        Ok(args.redis.store()?.unwrap_or_else(memory))
+    };
     let policy = match args.mode {
-        Mode::Stateful => Resumption::stateful(store()),
+        Mode::Stateful => Resumption::stateful(store()?),
         Mode::Stateless => Resumption::stateless(keys.clone()),
-        Mode::Hybrid => Resumption::hybrid(store(), keys.clone()),
+        Mode::Hybrid => Resumption::hybrid(store()?, keys.clone()),
         Mode::Off => Resumption::off(),
     };
-    let policy = policy.lifetime(args.lifetime);
-    match args.tickets {
+    let policy = policy.lifetime(args.lifetime).single_use(args.single_use);
+    Ok(match args.tickets {
         Some(tickets) => policy.tickets(tickets),
         None => policy,
-    }
+    })
 }
 
 /// Serves until a signal says stop.
 fn serve(args: &Args) -> Result<(), String> {
-    let keys = args.keys.ticket_keys()?;
-    let policy = policy(args, &keys);
+    let keys = args.redis.ticket_keys(&args.keys)?;
+    let policy = policy(args, &keys)?;
     let acceptor = tls::acceptor(args, &policy)?;
     let forget_on_hangup = args.forget_on_hangup.then(|| policy.clone());
     if let Some(warning) = keys.last_warning() {

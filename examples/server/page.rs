@@ -82,6 +82,9 @@ fn store(store: &StoreStats) -> Value {
             "entries": usage.entries,
             "bytes": usage.bytes,
             "evictions": usage.evictions,
+            "queued": usage.queued,
+            "lost": usage.lost,
+            "refused": usage.refused,
         })
     });
     json!({

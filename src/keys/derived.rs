@@ -1,13 +1,12 @@
 //! Keys that hosts derive from a secret and the time.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
+use super::epochs::Epochs;
 use super::{KeyError, KeySet, KeySource, TicketKey, TicketKeys};
 use crate::hkdf;
-use crate::resumption::Resumption;
 use crate::secret::Secret;
-use crate::stamp::unix_seconds;
 
 const SALT: &[u8] = b"openssl-resumption ticket key 1";
 
@@ -44,19 +43,7 @@ impl DerivedKeys {
             ));
         }
         hkdf::check(&self.secrets)?;
-        if self.period.is_zero() || self.period.subsec_nanos() != 0 {
-            return Err(format!(
-                "the period must be of whole seconds and not empty, not {:?}",
-                self.period
-            ));
-        }
-        Ok(())
-    }
-
-    /// When a period begins.
-    fn start(&self, number: u64) -> Option<SystemTime> {
-        let since = number.checked_mul(self.period.as_secs())?;
-        UNIX_EPOCH.checked_add(Duration::from_secs(since))
+        Epochs::check(self.period)
     }
 
     /// The key of a secret for the period of this number; `TicketKeys::derived` says how.
@@ -74,35 +61,24 @@ impl KeySource for DerivedKeys {
     fn load(&self, now: SystemTime) -> Result<KeySet, KeyError> {
         self.check()
             .map_err(|wrong| KeyError::new(format!("TicketKeys::derived: {wrong}")))?;
-        let out_of_range = || KeyError::new("TicketKeys::derived: the clock cannot be right");
-        let start = |number: u64| self.start(number).ok_or_else(out_of_range);
-        let period = self.period.as_secs();
-        let current = unix_seconds(now) / period;
-        // Twice in a period, so that there are always the keys of half a period ahead at least,
-        // however late this is called.
-        let middle = start(current)? + self.period / 2;
-        let (ahead, load_again) = match now < middle {
-            true => (1, middle),
-            false => (2, start(current + 1)?),
-        };
-
+        let epochs = Epochs::at(now, self.period)?;
         let (first, others) = self.secrets.split_first().expect("checked");
-        let mut set = KeySet::new(self.key(first, current)?, load_again)
-            .seals_until(start(current + ahead + 1)?);
-        for number in current + 1..=current + ahead {
-            set = set.upcoming(self.key(first, number)?, start(number)?);
+        let seals = self.key(first, epochs.current)?;
+        let mut set = KeySet::new(seals, epochs.load_again).seals_until(epochs.end);
+        for number in epochs.upcoming.clone() {
+            set = set.upcoming(self.key(first, number)?, epochs.start(number)?);
         }
         for secret in others {
-            for number in current..=current + ahead {
+            for number in epochs.current..=*epochs.upcoming.end() {
                 set = set.opens(self.key(secret, number)?);
             }
         }
-        // Of no ticket that was sealed earlier is there any life left.
-        let periods = Resumption::MAX_LIFETIME.as_secs().div_ceil(period);
-        let kept = u64::try_from(TicketKeys::MAX_RETIRED / self.secrets.len()).unwrap_or(u64::MAX);
-        for number in (current.saturating_sub(periods.min(kept))..current).rev() {
+        for number in epochs
+            .past(TicketKeys::MAX_RETIRED / self.secrets.len())
+            .rev()
+        {
             for secret in &self.secrets {
-                set = set.retired(self.key(secret, number)?, start(number + 1)?);
+                set = set.retired(self.key(secret, number)?, epochs.start(number + 1)?);
             }
         }
         Ok(set)

@@ -1,20 +1,15 @@
 use std::fmt;
 use std::time::SystemTime;
 
-use openssl::cipher::Cipher;
-use openssl::cipher_ctx::CipherCtx;
 use openssl::error::ErrorStack;
-use openssl::memcmp;
 
 use super::{HEADER, Session, SessionKey, SessionStore, StoreError, Usage};
 use crate::ffi;
 use crate::hkdf;
+use crate::seal::{self, Fresh, NONCE, SALT};
 use crate::secret::Secret;
 
 const FORMAT: u8 = 1;
-const SALT: usize = 16;
-const NONCE: usize = 12;
-const TAG: usize = 16;
 const INFO: &[u8] = b"openssl-resumption sealed session 1";
 
 /// A store over a store that seals each session before the inner store sees it.
@@ -85,8 +80,6 @@ pub struct Sealed<S> {
     inner: S,
     /// The first seals, all open.
     secrets: Vec<Secret>,
-    /// Fetched once, as those of tickets are.
-    cipher: Cipher,
 }
 
 impl<S: SessionStore> Sealed<S> {
@@ -97,7 +90,7 @@ impl<S: SessionStore> Sealed<S> {
     ///
     /// # Errors
     ///
-    /// There is no secret, one has fewer or more bytes, or this OpenSSL has no AES-256-GCM.
+    /// There is no secret, or one has fewer or more bytes.
     pub fn new<T: AsRef<[u8]>>(
         inner: S,
         secrets: impl IntoIterator<Item = T>,
@@ -105,29 +98,21 @@ impl<S: SessionStore> Sealed<S> {
         let secrets = secrets.into_iter();
         let secrets: Vec<Secret> = secrets.map(|secret| secret.as_ref().into()).collect();
         hkdf::check(&secrets).map_err(|wrong| StoreError::new(format!("Sealed::new: {wrong}")))?;
-        Ok(Self {
-            inner,
-            secrets,
-            cipher: Cipher::fetch(None, "AES-256-GCM", None).map_err(StoreError::new)?,
-        })
+        Ok(Self { inner, secrets })
     }
 
     fn seal(
         &self,
         key: &SessionKey,
         session: &Session,
-        salt: [u8; SALT],
-        nonce: [u8; NONCE],
+        fresh: &Fresh,
     ) -> Result<Session, ErrorStack> {
         let (header, plaintext) = session.as_bytes().split_at(HEADER);
-        let start = [header, &[FORMAT], &salt, &nonce].concat();
-        let mut sealed = Secret::zeroed(start.len() + plaintext.len() + TAG);
-        let (to_start, rest) = sealed.as_mut_bytes().split_at_mut(start.len());
-        let (to_ciphertext, to_tag) = rest.split_at_mut(plaintext.len());
-        to_start.copy_from_slice(&start);
-        let lock = Lock::new(&self.secrets[0], key, header, &salt, nonce)?;
-        to_tag.copy_from_slice(&lock.encrypt(&self.cipher, plaintext, to_ciphertext)?);
-        Ok(Session(sealed))
+        let additional = additional(key, header);
+        let sealed = seal::seal(&self.secrets[0], INFO, &additional, plaintext, fresh)?;
+        Ok(Session(
+            [header, &[FORMAT], &sealed].concat().as_slice().into(),
+        ))
     }
 
     /// The session in a record; `None` if it does not open and has ended.
@@ -145,100 +130,36 @@ impl<S: SessionStore> Sealed<S> {
 
     fn open_any(&self, key: &SessionKey, record: &Session) -> Result<Session, StoreError> {
         let (header, payload) = record.as_bytes().split_at(HEADER);
-        let parts = payload.strip_prefix(&[FORMAT]).and_then(|rest| {
-            let (salt, rest) = rest.split_first_chunk::<SALT>()?;
-            let (nonce, rest) = rest.split_first_chunk::<NONCE>()?;
-            let (ciphertext, tag) = rest.split_last_chunk::<TAG>()?;
-            Some((salt, nonce, ciphertext, tag))
-        });
-        let Some((salt, nonce, ciphertext, tag)) = parts else {
+        let Some(sealed) = payload.strip_prefix(&[FORMAT]) else {
             return Err(StoreError::new(format!(
                 "not a session sealed in format {FORMAT}: {} bytes",
                 record.as_bytes().len()
             )));
         };
-        for secret in &self.secrets {
-            let mut opened = Secret::zeroed(HEADER + ciphertext.len());
-            let (to_header, plaintext) = opened.as_mut_bytes().split_at_mut(HEADER);
-            to_header.copy_from_slice(header);
-            let opens = Lock::new(secret, key, header, salt, *nonce)
-                .and_then(|lock| lock.decrypt(&self.cipher, ciphertext, tag, plaintext))
-                .map_err(StoreError::new)?;
-            if opens {
-                return Ok(Session(opened));
-            }
-        }
-        Err(StoreError::new(
-            "a sealed session does not open: it was sealed under another secret or for another \
-             session key, or changed",
+        let opened = seal::open(&self.secrets, INFO, &additional(key, header), sealed);
+        let Some(plaintext) = opened.map_err(StoreError::new)? else {
+            return Err(StoreError::new(
+                "a sealed session does not open: it was sealed under another secret or for another \
+                 session key, or changed",
+            ));
+        };
+        Ok(Session::new(
+            record.expires_at(),
+            [plaintext.as_bytes(), b""],
         ))
     }
 }
 
-/// What one record is sealed with.
-struct Lock {
-    key: Secret,
-    nonce: [u8; NONCE],
-    additional: Vec<u8>,
-}
-
-impl Lock {
-    fn new(
-        secret: &Secret,
-        key: &SessionKey,
-        header: &[u8],
-        salt: &[u8; SALT],
-        nonce: [u8; NONCE],
-    ) -> Result<Self, ErrorStack> {
-        Ok(Self {
-            key: hkdf::derive(secret, salt, INFO, 32)?,
-            nonce,
-            additional: [key.as_bytes(), header, &[FORMAT]].concat(),
-        })
-    }
-
-    /// Returns the tag.
-    fn encrypt(
-        &self,
-        cipher: &Cipher,
-        plaintext: &[u8],
-        ciphertext: &mut [u8],
-    ) -> Result<[u8; TAG], ErrorStack> {
-        let mut gcm = CipherCtx::new()?;
-        gcm.encrypt_init(Some(cipher), Some(self.key.as_bytes()), Some(&self.nonce))?;
-        gcm.cipher_update(&self.additional, None)?;
-        gcm.cipher_update(plaintext, Some(ciphertext))?;
-        gcm.cipher_final(&mut [])?;
-        let mut tag = [0; TAG];
-        gcm.tag(&mut tag)?;
-        Ok(tag)
-    }
-
-    /// Returns whether the tag is right. If not, `plaintext` means nothing.
-    fn decrypt(
-        &self,
-        cipher: &Cipher,
-        ciphertext: &[u8],
-        tag: &[u8; TAG],
-        plaintext: &mut [u8],
-    ) -> Result<bool, ErrorStack> {
-        let mut gcm = CipherCtx::new()?;
-        gcm.decrypt_init(Some(cipher), Some(self.key.as_bytes()), Some(&self.nonce))?;
-        gcm.cipher_update(ciphertext, Some(plaintext))?;
-        // The tag is made again and compared, rather than given to `EVP_CipherFinal`: when that
-        // fails the `openssl` crate empties the thread's error queue, which belongs to others.
-        let expected = self.encrypt(cipher, plaintext, &mut vec![0; ciphertext.len()])?;
-        Ok(memcmp::eq(&expected, tag))
-    }
+/// What a record is bound to.
+fn additional(key: &SessionKey, header: &[u8]) -> Vec<u8> {
+    [key.as_bytes(), header, &[FORMAT]].concat()
 }
 
 impl<S: SessionStore> SessionStore for Sealed<S> {
     fn put(&self, key: &SessionKey, session: Session) -> Result<(), StoreError> {
-        let (mut salt, mut nonce) = ([0; SALT], [0; NONCE]);
-        ffi::random(&mut salt)
-            .and_then(|()| ffi::random(&mut nonce))
-            .map_err(|()| StoreError::new("OpenSSL has no random bytes"))?;
-        let sealed = self.seal(key, &session, salt, nonce);
+        let mut fresh = [0; SALT + NONCE];
+        ffi::random(&mut fresh).map_err(|()| StoreError::new("OpenSSL has no random bytes"))?;
+        let sealed = self.seal(key, &session, &fresh);
         self.inner.put(key, sealed.map_err(StoreError::new)?)
     }
 

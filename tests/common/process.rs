@@ -79,7 +79,7 @@ impl Drop for Server {
 
 /// What to do about a program that is missing.
 pub const INSTALL: &str = "install what the tests run \
-    (Debian: apt-get install openssl python3 python3-cryptography nginx haproxy)";
+    (Debian: apt-get install openssl python3 python3-cryptography nginx haproxy redis-server)";
 
 /// Runs a command with this input; a missing one is an error that says how to install it.
 pub fn run(command: &mut Command, input: &[u8]) -> Output {

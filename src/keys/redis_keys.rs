@@ -1,0 +1,293 @@
+//! Random keys that hosts share through Redis.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, SystemTime};
+
+use parking_lot::Mutex;
+use redis::{Client, Connection, RedisResult};
+
+use super::epochs::Epochs;
+use super::{KeyError, KeySet, KeySource, TicketKey, TicketKeys};
+use crate::ffi;
+use crate::hkdf;
+use crate::resumption::Resumption;
+use crate::seal::{self, NONCE, SALT};
+use crate::secret::Secret;
+
+const INFO: &[u8] = b"openssl-resumption ticket key in Redis 1";
+
+/// How long a load may take to connect, and to wait for each answer. No handshake waits for it.
+const DEADLINE: Duration = Duration::from_secs(1);
+
+/// A source of random ticket keys that hosts share through a Redis or Valkey, where they are sealed
+/// under a secret of the fleet.
+///
+/// ```no_run
+/// use openssl_resumption::{RedisKeys, Resumption, TicketKeys};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let secret = std::fs::read("/etc/tickets/secret")?; // 32 random bytes or more
+/// let source = RedisKeys::connect("redis://redis.example", [secret])?;
+/// let policy = Resumption::stateless(TicketKeys::from_source(source));
+/// # Ok(())
+/// # }
+/// ```
+///
+/// The key of a period is made by the host that comes first, half a period to one and a half before
+/// it seals; all others find it there (`SET` with `NX`). So clocks may differ by half a period.
+/// While Redis is away hosts use the keys that they have, for a period at least; then tickets stop. A
+/// host that starts meanwhile makes a key of its own, says so in
+/// [`TicketKeys::last_warning`](super::TicketKeys::last_warning), and goes over to the shared ones
+/// when Redis is back.
+///
+/// Unlike [`TicketKeys::derived`](super::TicketKeys::derived) keys, these are forgotten: who steals
+/// the secret later, and was not reading Redis before, opens no ticket from the past. Who can write
+/// to Redis can delete keys and put old ones back, and neither read them nor make one.
+///
+/// In Redis a key is 108 bytes and 16 of tag, AES-256-GCM under a key derived from secret and salt,
+/// bound to prefix, period and number; it lives for seven days after it has sealed.
+pub struct RedisKeys {
+    client: Client,
+    secrets: Vec<Secret>,
+    prefix: String,
+    period: Duration,
+    /// The keys that were used last, by number of the period, and those that had to give way to
+    /// another host's, with the time. Only the ring keeps them alive.
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    by_number: BTreeMap<u64, Weak<TicketKey>>,
+    gave_way: Vec<(Weak<TicketKey>, SystemTime)>,
+}
+
+impl RedisKeys {
+    /// Keys in the Redis of this address ([`RedisStore::connect`](crate::RedisStore::connect) says
+    /// what it looks like), sealed under the first of these secrets; all open. A secret has at least
+    /// 32 bytes, random ones, and at most 1 KiB.
+    ///
+    /// # Errors
+    ///
+    /// That is no address, or there is no secret, or one of another length. Nothing is connected to
+    /// yet.
+    pub fn connect<S: AsRef<[u8]>>(
+        url: &str,
+        secrets: impl IntoIterator<Item = S>,
+    ) -> Result<Self, KeyError> {
+        let secrets = secrets.into_iter();
+        let secrets: Vec<Secret> = secrets.map(|secret| secret.as_ref().into()).collect();
+        hkdf::check(&secrets).map_err(|wrong| KeyError::new(format!("RedisKeys: {wrong}")))?;
+        Ok(Self {
+            client: Client::open(url).map_err(KeyError::new)?,
+            secrets,
+            prefix: "openssl-resumption:ticket-key:".into(),
+            period: TicketKeys::DEFAULT_PERIOD,
+            known: Mutex::default(),
+        })
+    }
+
+    /// What keys in Redis begin with; `openssl-resumption:ticket-key:` by default. Fleets that share
+    /// a Redis and a secret need one each.
+    #[must_use]
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// How long a key seals, in whole seconds; 12 hours by default, the same on all hosts
+    /// (`set_resumption` fails for less than a second and for parts of one).
+    #[must_use]
+    pub fn period(mut self, period: Duration) -> Self {
+        self.period = period;
+        self
+    }
+
+    fn redis_key(&self, number: u64) -> String {
+        format!("{}{}:{number}", self.prefix, self.period.as_secs())
+    }
+
+    /// The key of a period, as the fleet has it. If it has none, ours is offered.
+    fn fetch(
+        &self,
+        redis: &mut Connection,
+        number: u64,
+        lives: Duration,
+        ours: Option<Arc<TicketKey>>,
+    ) -> Result<Arc<TicketKey>, KeyError> {
+        let name = self.redis_key(number);
+        let found: Option<Vec<u8>> = get(redis, &name).map_err(KeyError::new)?;
+        if let Some(sealed) = found {
+            return self.open(&name, &sealed, ours);
+        }
+        let offered = ours.map_or_else(|| TicketKey::random().map(Arc::new), Ok)?;
+        let mut bytes = Secret::zeroed(80);
+        let (to_name, halves) = bytes.as_mut_bytes().split_at_mut(16);
+        let (to_aes, to_hmac) = halves.split_at_mut(32);
+        to_name.copy_from_slice(offered.name());
+        to_aes.copy_from_slice(offered.aes());
+        to_hmac.copy_from_slice(offered.hmac());
+        let mut fresh = [0; SALT + NONCE];
+        ffi::random(&mut fresh).map_err(|()| KeyError::new("OpenSSL has no random bytes"))?;
+        let secret = &self.secrets[0];
+        let sealed = seal::seal(secret, INFO, name.as_bytes(), bytes.as_bytes(), &fresh);
+        let sealed = sealed.map_err(KeyError::new)?;
+        let mut set = redis::cmd("SET");
+        let set = set
+            .arg(&name)
+            .arg(sealed)
+            .arg("NX")
+            .arg("EX")
+            .arg(lives.as_secs());
+        let first: Option<()> = set.query(redis).map_err(KeyError::new)?;
+        if first.is_some() {
+            return Ok(offered);
+        }
+        // Another host was faster.
+        let found: Option<Vec<u8>> = get(redis, &name).map_err(KeyError::new)?;
+        let sealed =
+            found.ok_or_else(|| KeyError::new(format!("{name} comes and goes in Redis")))?;
+        self.open(&name, &sealed, Some(offered))
+    }
+
+    /// The key that is sealed in these bytes: the one we know, if it is that.
+    fn open(
+        &self,
+        name: &str,
+        sealed: &[u8],
+        ours: Option<Arc<TicketKey>>,
+    ) -> Result<Arc<TicketKey>, KeyError> {
+        let opened = seal::open(&self.secrets, INFO, name.as_bytes(), sealed);
+        let opened = opened.map_err(KeyError::new)?;
+        let opened = opened.filter(|bytes| bytes.as_bytes().len() == 80).ok_or_else(|| {
+            KeyError::new(format!(
+                "{name} in Redis does not open: another secret sealed it, or it is no ticket key"
+            ))
+        })?;
+        let (key_name, halves) = opened.as_bytes().split_first_chunk().expect("80 bytes");
+        let (aes, hmac) = halves.split_at(32);
+        let is_ours = |key: &Arc<TicketKey>| key.name() == key_name && key.aes() == aes;
+        Ok(ours
+            .filter(is_ours)
+            .unwrap_or_else(|| Arc::new(TicketKey::of_parts(*key_name, aes, hmac))))
+    }
+
+    /// What Redis has and lacks.
+    fn load_from(&self, redis: &mut Connection, now: SystemTime) -> Result<KeySet, KeyError> {
+        let epochs = Epochs::at(now, self.period)?;
+        let known = |number: &u64| {
+            self.known
+                .lock()
+                .by_number
+                .get(number)
+                .and_then(Weak::upgrade)
+        };
+        let mut keys = BTreeMap::new();
+        for number in epochs.current..=*epochs.upcoming.end() {
+            let sealed_until = epochs.start(number + 1)?;
+            let lives = sealed_until + Resumption::MAX_LIFETIME;
+            let lives = lives.duration_since(now).unwrap_or_default();
+            keys.insert(number, self.fetch(redis, number, lives, known(&number))?);
+        }
+        let past: Vec<u64> = epochs.past(TicketKeys::MAX_RETIRED).collect();
+        let mut mget = redis::cmd("MGET");
+        let names: Vec<_> = past.iter().map(|number| self.redis_key(*number)).collect();
+        let found: Vec<Option<Vec<u8>>> = mget.arg(&names).query(redis).map_err(KeyError::new)?;
+        for ((number, name), sealed) in past.iter().zip(&names).zip(found) {
+            // One that does not open is as good as none: nothing is sealed under it any more.
+            let ours = known(number);
+            let key = match sealed {
+                Some(sealed) => self.open(name, &sealed, ours.clone()).ok().or(ours),
+                None => ours,
+            };
+            keys.extend(key.map(|key| (*number, key)));
+        }
+        self.settle(keys, &epochs, now)
+    }
+
+    /// The set of these keys, by number, which are known from now on.
+    fn settle(
+        &self,
+        keys: BTreeMap<u64, Arc<TicketKey>>,
+        epochs: &Epochs,
+        now: SystemTime,
+    ) -> Result<KeySet, KeyError> {
+        let mut known = self.known.lock();
+        for (number, key) in &keys {
+            let weak = Arc::downgrade(key);
+            if let Some(before) = known.by_number.insert(*number, Weak::clone(&weak))
+                && !before.ptr_eq(&weak)
+            {
+                known.gave_way.push((before, now));
+            }
+        }
+        known.by_number.retain(|_, key| key.strong_count() > 0);
+        known.gave_way.retain(|(key, _)| key.strong_count() > 0);
+
+        let seals = Arc::clone(&keys[&epochs.current]);
+        let mut set = KeySet::new(seals, epochs.load_again).seals_until(epochs.end);
+        for number in epochs
+            .upcoming
+            .clone()
+            .filter(|number| keys.contains_key(number))
+        {
+            set = set.upcoming(Arc::clone(&keys[&number]), epochs.start(number)?);
+        }
+        for (key, until) in &known.gave_way {
+            set = key
+                .upgrade()
+                .into_iter()
+                .fold(set, |set, key| set.retired(key, *until));
+        }
+        for (number, key) in keys.range(..epochs.current).rev() {
+            set = set.retired(Arc::clone(key), epochs.start(number + 1)?);
+        }
+        Ok(set)
+    }
+}
+
+fn get(redis: &mut Connection, name: &str) -> RedisResult<Option<Vec<u8>>> {
+    redis::cmd("GET").arg(name).query(redis)
+}
+
+impl KeySource for RedisKeys {
+    fn load(&self, now: SystemTime) -> Result<KeySet, KeyError> {
+        Epochs::check(self.period).map_err(|wrong| KeyError::new(format!("RedisKeys: {wrong}")))?;
+        let connected = self.client.get_connection_with_timeout(DEADLINE);
+        let connected = connected.and_then(|redis| {
+            redis.set_read_timeout(Some(DEADLINE))?;
+            redis.set_write_timeout(Some(DEADLINE))?;
+            Ok(redis)
+        });
+        match connected {
+            Ok(mut redis) => self.load_from(&mut redis, now),
+            // A server can start without Redis: its clients resume with it, if not with others.
+            Err(error) if self.known.lock().by_number.is_empty() => {
+                let epochs = Epochs::at(now, self.period)?;
+                let own = Arc::new(TicketKey::random()?);
+                let set = self.settle([(epochs.current, own)].into(), &epochs, now)?;
+                Ok(KeySet {
+                    load_again: now,
+                    ..set.warning(format!(
+                        "ticket keys of this host alone, because Redis could not be reached: {error}"
+                    ))
+                })
+            }
+            Err(error) => Err(KeyError::new(error)),
+        }
+    }
+}
+
+/// Shows the address, without user, password and secret.
+impl fmt::Debug for RedisKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let address = self.client.get_connection_info().addr().to_string();
+        f.debug_struct("RedisKeys")
+            .field("address", &address)
+            .field("prefix", &self.prefix)
+            .field("period", &self.period)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,315 @@
+//! Sessions in Redis or Valkey.
+
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use r2d2::{ManageConnection, NopErrorHandler, Pool};
+use redis::{Client, Cmd, Connection, FromRedisValue, RedisError, RedisResult};
+
+use super::{CircuitBreaker, Sealed, Session, SessionKey, SessionStore, StoreError, WriteBehind};
+use crate::ffi;
+
+/// Sessions in a Redis or Valkey that servers share.
+///
+/// ```no_run
+/// use openssl_resumption::{RedisStore, Resumption};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let secret = std::fs::read("/etc/sessions/secret")?; // 32 random bytes or more
+/// let store = RedisStore::connect("rediss://user:password@redis.example/0")?
+///     .for_servers([secret])?;
+/// let policy = Resumption::stateful(store);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// That is a [`FleetStore`]; [`sealed`](RedisOptions::sealed) and
+/// [`plaintext`](RedisOptions::plaintext) are for those who put their own together.
+///
+/// A session is the value of one key, the prefix and the [`SessionKey`] in hexadecimal, and lives
+/// for what is left of its life: `SET` with `PX`, `GET`, `GETDEL` (Redis 6.2), `UNLINK`. Cluster and
+/// sentinel are not supported.
+///
+/// No handshake waits for a connection to be made: threads of the store keep some open, and make new
+/// ones with growing pauses, of a second at most, while there are none. A handshake waits for a free
+/// one, and then for an answer, each for the deadline at most.
+///
+/// Values are what the store is given: who can read Redis could resume the sessions of all clients
+/// unless they are sealed.
+pub struct RedisStore {
+    pool: Pool<Manager>,
+    options: RedisOptions,
+}
+
+/// What servers that share a Redis need, in one: [`RedisOptions::for_servers`] makes it.
+///
+/// ```text
+///  handshake ─► WriteBehind ─► Sealed ─► CircuitBreaker ─► RedisStore ─► Redis
+///               writes later   AES-GCM   asks nobody       connections,
+///               from a queue             while it is down  deadlines
+/// ```
+///
+/// From the right: Redis may be slow or gone, and a handshake waits for the deadlines of
+/// [`RedisStore`] at most. After five failures in a row [`CircuitBreaker`] does not ask, so that
+/// handshakes do not wait at all, and tries once a second. What it says is about Redis alone, because
+/// [`Sealed`] is outside of it: a value that does not open, from before a change of the secret say,
+/// does not cut Redis off. [`WriteBehind`] is outermost, so that sealing is the threads' work, and a
+/// client that comes back to this process at once finds its session, if need be without Redis.
+pub type FleetStore = WriteBehind<Sealed<CircuitBreaker<RedisStore>>>;
+
+/// How to connect to Redis, and what to make of it.
+#[derive(Clone)]
+pub struct RedisOptions {
+    client: Client,
+    prefix: String,
+    deadline: Duration,
+    connect_deadline: Duration,
+    connections: u32,
+}
+
+impl RedisStore {
+    /// The address: `redis://[user][:password@]host[:port][/database]`, with TLS `rediss://`, or
+    /// `unix:///path/to/socket`. Certificates are verified with the system's CAs, for OpenSSL those
+    /// in `SSL_CERT_FILE` and `SSL_CERT_DIR`.
+    ///
+    /// # Errors
+    ///
+    /// That is no such address. Nothing is connected to yet.
+    pub fn connect(url: &str) -> Result<RedisOptions, StoreError> {
+        Ok(RedisOptions {
+            client: Client::open(url).map_err(StoreError::new)?,
+            prefix: "openssl-resumption:session:".into(),
+            deadline: RedisOptions::DEFAULT_DEADLINE,
+            connect_deadline: RedisOptions::DEFAULT_DEADLINE,
+            connections: RedisOptions::DEFAULT_CONNECTIONS,
+        })
+    }
+}
+
+impl RedisOptions {
+    /// The two deadlines unless set: 50 ms.
+    pub const DEFAULT_DEADLINE: Duration = Duration::from_millis(50);
+
+    /// How many connections are kept open unless set: 16.
+    pub const DEFAULT_CONNECTIONS: u32 = 16;
+
+    /// What keys in Redis begin with; `openssl-resumption:session:` by default.
+    #[must_use]
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// How long a handshake waits for a free connection at most, and then for each part of an
+    /// answer; 50 ms by default, at least 1 ms.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline.max(Duration::from_millis(1));
+        self
+    }
+
+    /// How long it may take to connect, TLS and login included, beside all handshakes; 50 ms by
+    /// default, at least 1 ms.
+    #[must_use]
+    pub fn connect_deadline(mut self, deadline: Duration) -> Self {
+        self.connect_deadline = deadline.max(Duration::from_millis(1));
+        self
+    }
+
+    /// How many connections are kept open; 16 by default, at least 1. More handshakes at a time wait
+    /// for one another.
+    #[must_use]
+    pub fn connections(mut self, connections: u32) -> Self {
+        self.connections = connections.max(1);
+        self
+    }
+
+    /// What a server needs: see [`FleetStore`]. The values are sealed under the first of these
+    /// secrets; all open. A secret has 32 bytes, random ones, to 1 KiB.
+    ///
+    /// Half of the connections are for the threads that write, one each.
+    ///
+    /// # Errors
+    ///
+    /// There is no secret, or one of another length or of zeros.
+    pub fn for_servers<S: AsRef<[u8]>>(
+        self,
+        secrets: impl IntoIterator<Item = S>,
+    ) -> Result<FleetStore, StoreError> {
+        let deadline = self.deadline;
+        let writers = usize::try_from(self.connections / 2).unwrap_or(usize::MAX);
+        let redis = CircuitBreaker::new(self.plaintext()).deadline(deadline);
+        Ok(WriteBehind::new(Sealed::new(redis, secrets)?).workers(writers))
+    }
+
+    /// A store whose values are sealed, and nothing else, as [`for_servers`](Self::for_servers).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn sealed<S: AsRef<[u8]>>(
+        self,
+        secrets: impl IntoIterator<Item = S>,
+    ) -> Result<Sealed<RedisStore>, StoreError> {
+        Sealed::new(self.plaintext(), secrets)
+    }
+
+    /// A store whose values are not sealed, for a Redis that nobody else reads or writes, or to be
+    /// sealed by a store of your own.
+    #[must_use]
+    pub fn plaintext(self) -> RedisStore {
+        RedisStore {
+            pool: self.pool(),
+            options: self,
+        }
+    }
+
+    fn pool(&self) -> Pool<Manager> {
+        let manager = Manager {
+            client: self.client.clone(),
+            deadline: self.deadline,
+            connect_deadline: self.connect_deadline,
+        };
+        Pool::builder()
+            .max_size(self.connections)
+            // Twice the longest pause between attempts to connect.
+            .connection_timeout(Duration::from_secs(2))
+            .max_lifetime(None)
+            .idle_timeout(None)
+            // That would be another trip for each call.
+            .test_on_check_out(false)
+            // What fails is seen in the calls.
+            .error_handler(Box::new(NopErrorHandler))
+            .build_unchecked(manager)
+    }
+}
+
+impl RedisStore {
+    fn cmd(&self, name: &str, key: &SessionKey) -> Cmd {
+        let mut redis_key = self.options.prefix.clone();
+        redis_key.extend(key.as_bytes().iter().map(|byte| format!("{byte:02x}")));
+        let mut cmd = redis::cmd(name);
+        cmd.arg(redis_key);
+        cmd
+    }
+
+    fn call<T: FromRedisValue>(&self, cmd: &Cmd) -> Result<T, StoreError> {
+        let mut line = self
+            .pool
+            .get_timeout(self.options.deadline)
+            .map_err(StoreError::new)?;
+        // Unless it is known that the answer was read to its end, the next call would read it.
+        line.broken = true;
+        let answer = cmd.query(&mut line.connection);
+        line.broken = match &answer {
+            Ok(_) => false,
+            Err(error) => error.code().is_none(),
+        };
+        answer.map_err(StoreError::new)
+    }
+
+    fn session(value: Option<Vec<u8>>) -> Result<Option<Session>, StoreError> {
+        value
+            .map(|mut value| {
+                let session = Session::from_bytes(&value);
+                ffi::cleanse(&mut value);
+                session
+            })
+            .transpose()
+    }
+}
+
+impl SessionStore for RedisStore {
+    fn put(&self, key: &SessionKey, session: Session) -> Result<(), StoreError> {
+        let left = session.expires_at().duration_since(SystemTime::now());
+        // 0 is an error to Redis.
+        let Some(left) = left
+            .ok()
+            .map(|left| left.as_millis())
+            .filter(|left| *left > 0)
+        else {
+            return Ok(());
+        };
+        let left = u64::try_from(left).unwrap_or(u64::MAX);
+        self.call(
+            self.cmd("SET", key)
+                .arg(session.as_bytes())
+                .arg("PX")
+                .arg(left),
+        )
+    }
+
+    fn get(&self, key: &SessionKey) -> Result<Option<Session>, StoreError> {
+        Self::session(self.call(&self.cmd("GET", key))?)
+    }
+
+    fn remove(&self, key: &SessionKey) -> Result<(), StoreError> {
+        self.call(&self.cmd("UNLINK", key))
+    }
+
+    fn take(&self, key: &SessionKey) -> Result<Option<Session>, StoreError> {
+        Self::session(self.call(&self.cmd("GETDEL", key))?)
+    }
+
+    fn takes_once(&self) -> bool {
+        true
+    }
+}
+
+/// Shows the address, without user and password.
+impl fmt::Debug for RedisOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let address = self.client.get_connection_info().addr().to_string();
+        f.debug_struct("RedisOptions")
+            .field("address", &address)
+            .field("prefix", &self.prefix)
+            .field("deadline", &self.deadline)
+            .field("connect_deadline", &self.connect_deadline)
+            .field("connections", &self.connections)
+            .finish_non_exhaustive()
+    }
+}
+
+/// As its options.
+impl fmt::Debug for RedisStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.options.fmt(f)
+    }
+}
+
+/// What the pool needs to know.
+struct Manager {
+    client: Client,
+    deadline: Duration,
+    connect_deadline: Duration,
+}
+
+struct Line {
+    connection: Connection,
+    broken: bool,
+}
+
+impl ManageConnection for Manager {
+    type Connection = Line;
+    type Error = RedisError;
+
+    fn connect(&self) -> RedisResult<Line> {
+        let connection = self
+            .client
+            .get_connection_with_timeout(self.connect_deadline)?;
+        connection.set_read_timeout(Some(self.deadline))?;
+        connection.set_write_timeout(Some(self.deadline))?;
+        Ok(Line {
+            connection,
+            broken: false,
+        })
+    }
+
+    fn is_valid(&self, _: &mut Line) -> RedisResult<()> {
+        Ok(())
+    }
+
+    fn has_broken(&self, line: &mut Line) -> bool {
+        line.broken
+    }
+}

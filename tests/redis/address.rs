@@ -1,0 +1,119 @@
+//! Addresses: TLS, users, passwords and databases; and who gets to see them.
+
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use openssl_resumption::{KeySource, RedisKeys, RedisStore, Resumption};
+
+use crate::SECRET;
+use crate::common::process::{Scratch, Server};
+use crate::common::{Client, Kind, context, meet, mint};
+use crate::load::{KINDS, visit};
+use crate::server::{Redis, free_port};
+
+const PASSWORD: &str = "p%40ss%2Fword";
+
+#[test]
+fn tls_with_a_user_a_password_and_a_database() {
+    let scratch = Scratch::new("redis-tls-files");
+    let ca = mint("a CA", None).unwrap();
+    let of_redis = mint("redis.example", Some(&ca)).unwrap();
+    let ca = scratch.write("ca.pem", &ca.cert.to_pem().unwrap());
+    let cert = scratch.write("cert.pem", &of_redis.cert.to_pem().unwrap());
+    let key = of_redis.key.private_key_to_pem_pkcs8().unwrap();
+    let key = scratch.write("key.pem", &key);
+    let port = free_port().to_string();
+    let redis = Redis::start_with(
+        "tls",
+        &[
+            ["--tls-port", &port],
+            ["--tls-cert-file", &cert],
+            ["--tls-key-file", &key],
+            ["--tls-ca-cert-file", &ca],
+            ["--tls-auth-clients", "no"],
+        ]
+        .concat(),
+    );
+    let () = redis.ask("ACL SETUSER app on >p@ss/word ~* &* +@all");
+
+    let url = format!("rediss://app:{PASSWORD}@localhost:{port}/3");
+    let secret = scratch.write("secret", &SECRET);
+    let args = ["--mode", "hybrid", "--redis-keys", "--redis", &url];
+    let args = [&args[..], &["--redis-secret", &secret]].concat();
+    let trusting = [0, 1].map(|_| {
+        Server::start_with(&args, |command| {
+            command.env("SSL_CERT_FILE", &ca);
+        })
+    });
+    thread::sleep(Duration::from_millis(500));
+    for kind in KINDS.into_iter().chain([Kind::Tls12WithoutTickets]) {
+        let client = Client::new(kind).unwrap();
+        let first = visit(trusting[0].address, &client, None).unwrap();
+        assert!(first.page["key_warning"].is_null(), "{}", first.page);
+        thread::sleep(Duration::from_millis(300));
+        let second = visit(trusting[1].address, &client, first.session.as_deref());
+        let page = second.unwrap().page;
+        assert_eq!(page["resumed"], true, "{kind:?}: {page}");
+    }
+    let databases: String = redis.ask("INFO keyspace");
+    println!("{databases}");
+    assert!(databases.contains("db3:") && !databases.contains("db0:"));
+
+    // Who signed the certificate is not known to this one.
+    let wary = Server::start(&args);
+    let client = Client::new(Kind::Tls13).unwrap();
+    let page = visit(wary.address, &client, None).unwrap().page;
+    println!("{}", page["key_warning"]);
+    let warning = page["key_warning"].as_str().unwrap();
+    assert!(warning.contains("certificate"), "{warning}");
+    assert!(!warning.contains("ss/word") && !warning.contains(PASSWORD));
+}
+
+/// The password, and the secret in any of the ways in which bytes are shown.
+#[track_caller]
+fn assert_discreet(text: &str) {
+    println!("{text}");
+    for secret in ["hunter2", "5e5e", "94, 94", "^^^^", "app"] {
+        assert!(!text.contains(secret), "{secret} in {text}");
+    }
+}
+
+#[test]
+fn neither_errors_nor_debug_show_user_password_or_secret() {
+    let redis = Redis::start("discreet");
+    let url = format!("redis://app:hunter2@127.0.0.1:{}/2", redis.port);
+    let options = || RedisStore::connect(&url).unwrap();
+    assert_discreet(&format!("{:?}", options()));
+    assert_discreet(&format!("{:?}", options().plaintext()));
+    assert_discreet(&format!("{:?}", options().sealed([SECRET]).unwrap()));
+    assert_discreet(&format!("{:?}", options().for_servers([SECRET]).unwrap()));
+    let keys = RedisKeys::connect(&url, [SECRET]).unwrap();
+    assert_discreet(&format!("{keys:?}"));
+
+    // The user is unknown to Redis. What it says is in the errors.
+    let alone = keys.load(SystemTime::now()).unwrap();
+    assert_discreet(&format!("{alone:?}"));
+    let store = options().plaintext();
+    let policy = Resumption::stateful(store);
+    meet(&context(&policy), &Client::new(Kind::Tls13).unwrap(), None);
+    assert_discreet(&format!("{policy:?}"));
+
+    for wrong in [
+        "http://app:hunter2@127.0.0.1",
+        "redis://app:hunter2@127.0.0.1:99999",
+        "redis://app:hunter2@127.0.0.1/database",
+        "redis://app:hunter2@",
+        "redis://app:hunter2@[::1",
+        "app:hunter2@127.0.0.1",
+        "redis://app:hunter2%zz%ff@127.0.0.1/0",
+    ] {
+        if let Err(error) = RedisStore::connect(wrong) {
+            assert_discreet(&format!("{error} {error:?}"));
+        }
+        if let Err(error) = RedisKeys::connect(wrong, [SECRET]) {
+            assert_discreet(&format!("{error} {error:?}"));
+        }
+    }
+    let short = RedisStore::connect(&url).unwrap().sealed([[0x5e; 31]]);
+    assert_discreet(&short.unwrap_err().to_string());
+}

@@ -1,0 +1,197 @@
+//! Clients that keep two servers busy, and what they have seen.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use parking_lot::RwLock;
+use serde_json::Value;
+
+use crate::DEADLINE;
+use crate::common::process::{Server, body};
+use crate::common::{Client, Kind};
+
+pub(crate) const KINDS: [Kind; 2] = [Kind::Tls12, Kind::Tls13];
+
+/// Servers that have just started are still connecting to Redis, and no handshake waits for that.
+pub(crate) const WARM_UP: Duration = Duration::from_secs(1);
+
+/// Tests with figures about time run one at a time.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A connection that asks for the page.
+pub(crate) struct Visit {
+    /// From the connection's first packet on.
+    pub(crate) handshake: Duration,
+    pub(crate) page: Value,
+    /// For the next one.
+    pub(crate) session: Option<Vec<u8>>,
+}
+
+pub(crate) fn visit(
+    address: SocketAddr,
+    client: &Client,
+    session: Option<&[u8]>,
+) -> Result<Visit, String> {
+    let begun = Instant::now();
+    let tcp = TcpStream::connect(address).map_err(|error| error.to_string())?;
+    tcp.set_nodelay(true).unwrap();
+    tcp.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let stream = client.connect(tcp, session);
+    let mut stream = stream.map_err(|error| error.to_string())?;
+    let handshake = begun.elapsed();
+    let sent = stream.write_all(b"GET / HTTP/1.0\r\n\r\n");
+    sent.map_err(|error| error.to_string())?;
+    let mut seen = client.finish(stream).map_err(|error| error.to_string())?;
+    let page = body(&String::from_utf8(seen.reply).unwrap());
+    assert_eq!(page["resumed"], seen.resumed, "{page}");
+    Ok(Visit {
+        handshake,
+        page,
+        session: seen.sessions.pop(),
+    })
+}
+
+/// A connection that is over.
+#[derive(Debug)]
+struct Past {
+    at: Instant,
+    handshake: Duration,
+    /// Whether a session was offered.
+    offered: bool,
+    /// What became of it; or why it failed.
+    outcome: Result<String, String>,
+}
+
+/// All connections of some clients.
+pub(crate) struct Seen(Vec<Past>);
+
+/// What became of connections in some time.
+#[derive(Debug)]
+pub(crate) struct Tally {
+    pub(crate) offered: usize,
+    pub(crate) resumed: usize,
+}
+
+/// How many clients take turns in a thread. An odd number, so that each comes to the other server
+/// the next time; several, because sessions are written a little after their handshakes, and no
+/// client of flesh and blood is back within a millisecond.
+const CLIENTS: usize = 7;
+
+/// Clients that come back again and again, each time to the other server, while `happen` runs, and
+/// as many that never offer a session: what they take is what a full handshake takes here and now.
+pub(crate) fn under_load(fleet: &RwLock<Vec<Server>>, happen: impl FnOnce()) -> Seen {
+    let over = AtomicBool::new(false);
+    let come_and_go = |kind, returns: bool| {
+        let client = Client::new(kind).unwrap();
+        let (mut seen, mut sessions) = (Vec::new(), VecDeque::<Vec<u8>>::new());
+        for turn in 0.. {
+            if over.load(Relaxed) {
+                break;
+            }
+            // A server that is to be stopped is locked first.
+            let fleet = fleet.read();
+            let at = Instant::now();
+            let offered = match sessions.len() {
+                CLIENTS => sessions.pop_front().filter(|_| returns),
+                _ => None,
+            };
+            let visit = visit(
+                fleet[turn % fleet.len()].address,
+                &client,
+                offered.as_deref(),
+            );
+            seen.push(Past {
+                at,
+                handshake: visit.as_ref().map_or(at.elapsed(), |visit| visit.handshake),
+                offered: offered.is_some(),
+                outcome: match &visit {
+                    Ok(visit) => Ok(visit.page["outcome"].as_str().unwrap().to_owned()),
+                    Err(error) => Err(error.clone()),
+                },
+            });
+            sessions.extend(visit.ok().and_then(|visit| visit.session).or(offered));
+        }
+        seen
+    };
+    thread::scope(|scope| {
+        let clients = KINDS.map(|kind| {
+            [true, false].map(|returns| scope.spawn(move || come_and_go(kind, returns)))
+        });
+        happen();
+        over.store(true, Relaxed);
+        let seen = clients.into_iter().flatten();
+        Seen(seen.flat_map(|client| client.join().unwrap()).collect())
+    })
+}
+
+impl Seen {
+    /// Those that offered a session in this time.
+    pub(crate) fn tally(&self, from: Instant, to: Instant) -> Tally {
+        let offered = || {
+            self.0
+                .iter()
+                .filter(|past| past.offered && (from..to).contains(&past.at))
+        };
+        let resumed = |past: &&Past| matches!(&past.outcome, Ok(text) if text.contains("resumed"));
+        Tally {
+            offered: offered().count(),
+            resumed: offered().filter(resumed).count(),
+        }
+    }
+
+    /// The worst handshake with a session offered, and the worst without.
+    fn worst(&self) -> [Duration; 2] {
+        [true, false].map(|offered| {
+            let those = self.0.iter().filter(|past| past.offered == offered);
+            those.map(|past| past.handshake).max().unwrap_or_default()
+        })
+    }
+
+    /// The last connection that offered a session and had to do without.
+    pub(crate) fn last_full(&self) -> Option<Instant> {
+        let full = |past: &&Past| {
+            past.offered && !matches!(&past.outcome, Ok(text) if text.contains("resumed"))
+        };
+        self.0.iter().filter(full).map(|past| past.at).max()
+    }
+
+    /// Why sessions were not resumed, and how often.
+    pub(crate) fn reasons(&self) -> BTreeMap<&str, usize> {
+        let mut reasons = BTreeMap::new();
+        for past in self.0.iter().filter(|past| past.offered) {
+            if let Ok(outcome) = &past.outcome {
+                *reasons.entry(outcome.as_str()).or_default() += 1;
+            }
+        }
+        reasons
+    }
+
+    /// No handshake failed, and none took longer than twice the deadline and a full one. The
+    /// deadline counts twice because one may pass until a connection is free, and another until the
+    /// answer is there. What a full handshake takes was measured by clients beside: the slowest, so
+    /// that what this machine is busy with otherwise is allowed for.
+    #[track_caller]
+    pub(crate) fn check_handshakes(&self) {
+        let failed = self.0.iter().filter_map(|past| past.outcome.as_ref().err());
+        assert_eq!(failed.collect::<Vec<_>>(), [""; 0]);
+        let [worst, full] = self.worst();
+        println!("worst handshake {worst:?}, worst of those without a session {full:?}");
+        assert!(worst <= 2 * DEADLINE + full, "{worst:?}, {full:?}");
+    }
+}
+
+impl Tally {
+    #[track_caller]
+    pub(crate) fn assert_resumed(&self) {
+        assert!(self.offered >= 100, "{self:?}");
+        assert!(self.resumed * 100 >= self.offered * 99, "{self:?}");
+    }
+}

@@ -1,0 +1,27 @@
+//! Sessions and ticket keys in a real Redis, with all that can go wrong there: handshakes go on, at
+//! worst as full ones and by a bounded time later, and resumption comes back by itself.
+//!
+//! With `REDIS_SERVER=valkey-server` the same on Valkey.
+
+#![cfg(all(feature = "redis", unix))]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod address;
+mod deadlines;
+mod faults;
+mod fleet;
+mod keys;
+mod load;
+mod once;
+mod rotation;
+mod server;
+
+use std::time::Duration;
+
+/// The default of `RedisStore`.
+const DEADLINE: Duration = Duration::from_millis(50);
+
+/// What the servers seal under.
+const SECRET: [u8; 32] = [0x5e; 32];
