@@ -110,7 +110,9 @@ pub(crate) fn under_load(fleet: &RwLock<Vec<Server>>, happen: impl FnOnce()) -> 
             );
             seen.push(Past {
                 at,
-                handshake: visit.as_ref().map_or(at.elapsed(), |visit| visit.handshake),
+                handshake: visit
+                    .as_ref()
+                    .map_or_else(|_| at.elapsed(), |visit| visit.handshake),
                 offered: offered.is_some(),
                 outcome: match &visit {
                     Ok(visit) => Ok(visit.page["outcome"].as_str().unwrap().to_owned()),
