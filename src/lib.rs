@@ -11,6 +11,8 @@ mod hkdf;
 mod keys;
 mod missed;
 mod outcome;
+#[cfg(feature = "redis")]
+mod redis_line;
 mod resumption;
 mod seal;
 mod secret;

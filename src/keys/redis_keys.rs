@@ -6,12 +6,13 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
-use redis::{Client, Connection, RedisResult};
+use redis::{Client, RedisResult};
 
 use super::epochs::Epochs;
 use super::{KeyError, KeySet, KeySource, TicketKey, TicketKeys};
 use crate::ffi;
 use crate::hkdf;
+use crate::redis_line::Line;
 use crate::resumption::Resumption;
 use crate::seal::{self, NONCE, SALT};
 use crate::secret::Secret;
@@ -112,7 +113,7 @@ impl RedisKeys {
     /// The key of a period, as the fleet has it. If it has none, ours is offered.
     fn fetch(
         &self,
-        redis: &mut Connection,
+        redis: &mut Line,
         number: u64,
         lives: Duration,
         ours: Option<Arc<TicketKey>>,
@@ -175,7 +176,7 @@ impl RedisKeys {
     }
 
     /// What Redis has and lacks.
-    fn load_from(&self, redis: &mut Connection, now: SystemTime) -> Result<KeySet, KeyError> {
+    fn load_from(&self, redis: &mut Line, now: SystemTime) -> Result<KeySet, KeyError> {
         let epochs = Epochs::at(now, self.period)?;
         let known = |number: &u64| {
             self.known
@@ -248,20 +249,14 @@ impl RedisKeys {
     }
 }
 
-fn get(redis: &mut Connection, name: &str) -> RedisResult<Option<Vec<u8>>> {
+fn get(redis: &mut Line, name: &str) -> RedisResult<Option<Vec<u8>>> {
     redis::cmd("GET").arg(name).query(redis)
 }
 
 impl KeySource for RedisKeys {
     fn load(&self, now: SystemTime) -> Result<KeySet, KeyError> {
         Epochs::check(self.period).map_err(|wrong| KeyError::new(format!("RedisKeys: {wrong}")))?;
-        let connected = self.client.get_connection_with_timeout(DEADLINE);
-        let connected = connected.and_then(|redis| {
-            redis.set_read_timeout(Some(DEADLINE))?;
-            redis.set_write_timeout(Some(DEADLINE))?;
-            Ok(redis)
-        });
-        match connected {
+        match Line::connect(&self.client, DEADLINE, DEADLINE) {
             Ok(mut redis) => self.load_from(&mut redis, now),
             // A server can start without Redis: its clients resume with it, if not with others.
             Err(error) if self.known.lock().by_number.is_empty() => {

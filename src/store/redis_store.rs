@@ -4,10 +4,11 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use r2d2::{ManageConnection, NopErrorHandler, Pool};
-use redis::{Client, Cmd, Connection, FromRedisValue, RedisError, RedisResult};
+use redis::{Client, Cmd, FromRedisValue, RedisError, RedisResult};
 
 use super::{CircuitBreaker, Sealed, Session, SessionKey, SessionStore, StoreError, WriteBehind};
 use crate::ffi;
+use crate::redis_line::Line;
 
 /// Sessions in a Redis or Valkey that servers share.
 ///
@@ -100,7 +101,7 @@ impl RedisOptions {
         self
     }
 
-    /// How long a handshake waits for a free connection at most, and then for each part of an
+    /// How long a handshake waits for a free connection at most, and then for the
     /// answer; 50 ms by default, at least 1 ms.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
@@ -198,14 +199,7 @@ impl RedisStore {
             .pool
             .get_timeout(self.options.deadline)
             .map_err(StoreError::new)?;
-        // Unless it is known that the answer was read to its end, the next call would read it.
-        line.broken = true;
-        let answer = cmd.query(&mut line.connection);
-        line.broken = match &answer {
-            Ok(_) => false,
-            Err(error) => error.code().is_none(),
-        };
-        answer.map_err(StoreError::new)
+        cmd.query(&mut *line).map_err(StoreError::new)
     }
 
     fn session(value: Option<Vec<u8>>) -> Result<Option<Session>, StoreError> {
@@ -284,25 +278,12 @@ struct Manager {
     connect_deadline: Duration,
 }
 
-struct Line {
-    connection: Connection,
-    broken: bool,
-}
-
 impl ManageConnection for Manager {
     type Connection = Line;
     type Error = RedisError;
 
     fn connect(&self) -> RedisResult<Line> {
-        let connection = self
-            .client
-            .get_connection_with_timeout(self.connect_deadline)?;
-        connection.set_read_timeout(Some(self.deadline))?;
-        connection.set_write_timeout(Some(self.deadline))?;
-        Ok(Line {
-            connection,
-            broken: false,
-        })
+        Line::connect(&self.client, self.connect_deadline, self.deadline)
     }
 
     fn is_valid(&self, _: &mut Line) -> RedisResult<()> {
@@ -310,6 +291,6 @@ impl ManageConnection for Manager {
     }
 
     fn has_broken(&self, line: &mut Line) -> bool {
-        line.broken
+        line.is_broken()
     }
 }

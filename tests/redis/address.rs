@@ -1,7 +1,7 @@
 //! Addresses: TLS, users, passwords and databases; and who gets to see them.
 
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use openssl_resumption::{KeySource, RedisKeys, RedisStore, Resumption};
 
@@ -9,24 +9,24 @@ use crate::SECRET;
 use crate::common::process::{Scratch, Server};
 use crate::common::{Client, Kind, context, meet, mint};
 use crate::load::{KINDS, visit};
+use crate::proxy::{FORWARDS, Proxy, SWALLOWS};
 use crate::server::{Redis, free_port};
 
 const PASSWORD: &str = "p%40ss%2Fword";
 
-#[test]
-fn tls_with_a_user_a_password_and_a_database() {
-    let scratch = Scratch::new("redis-tls-files");
+/// A Redis with TLS: it, the port, and the file of the CA that signed its certificate.
+fn with_tls(name: &str, scratch: &Scratch) -> (Redis, u16, String) {
     let ca = mint("a CA", None).unwrap();
     let of_redis = mint("redis.example", Some(&ca)).unwrap();
     let ca = scratch.write("ca.pem", &ca.cert.to_pem().unwrap());
     let cert = scratch.write("cert.pem", &of_redis.cert.to_pem().unwrap());
     let key = of_redis.key.private_key_to_pem_pkcs8().unwrap();
     let key = scratch.write("key.pem", &key);
-    let port = free_port().to_string();
+    let port = free_port();
     let redis = Redis::start_with(
-        "tls",
+        name,
         &[
-            ["--tls-port", &port],
+            ["--tls-port", &port.to_string()],
             ["--tls-cert-file", &cert],
             ["--tls-key-file", &key],
             ["--tls-ca-cert-file", &ca],
@@ -34,6 +34,13 @@ fn tls_with_a_user_a_password_and_a_database() {
         ]
         .concat(),
     );
+    (redis, port, ca)
+}
+
+#[test]
+fn tls_with_a_user_a_password_and_a_database() {
+    let scratch = Scratch::new("redis-tls-files");
+    let (redis, port, ca) = with_tls("tls", &scratch);
     let () = redis.ask("ACL SETUSER app on >p@ss/word ~* &* +@all");
 
     let url = format!("rediss://app:{PASSWORD}@localhost:{port}/3");
@@ -116,4 +123,40 @@ fn neither_errors_nor_debug_show_user_password_or_secret() {
     }
     let short = RedisStore::connect(&url).unwrap().sealed([[0x5e; 31]]);
     assert_discreet(&short.unwrap_err().to_string());
+}
+
+/// As a proxy does whose Redis hangs: TLS handshakes with it never end by themselves.
+#[test]
+fn connections_by_tls_that_hang_do_not_keep_others_from_being_made() {
+    let scratch = Scratch::new("redis-hang-files");
+    let (_redis, port, ca) = with_tls("hang", &scratch);
+    let proxy = Proxy::start(port, SWALLOWS);
+    let url = format!("rediss://localhost:{}", proxy.port);
+    let secret = scratch.write("secret", &SECRET);
+    let args = ["--redis", &url, "--redis-secret", &secret];
+    let server = Server::start_with(&args, |command| {
+        command.env("SSL_CERT_FILE", &ca);
+    });
+    let client = Client::new(Kind::Tls12).unwrap();
+    let mut session = None;
+    let mut come = || {
+        let visit = visit(server.address, &client, session.as_deref()).unwrap();
+        session = visit.session;
+        thread::sleep(Duration::from_millis(20));
+        visit.page["resumed"] == true
+    };
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(2) {
+        come();
+    }
+    proxy.set(FORWARDS);
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(4) {
+        come();
+    }
+    assert!(
+        (0..20).all(|_| come()),
+        "not back after {:?}",
+        begun.elapsed()
+    );
 }

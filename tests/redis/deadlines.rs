@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use crate::DEADLINE;
 use crate::common::{Client, Kind, context, meet};
 use crate::load::alone;
+use crate::proxy::{DRIPS, FORWARDS, Proxy};
 use crate::server::{Redis, free_port};
 
 /// A store whose lookups are measured.
@@ -104,5 +105,19 @@ fn lookups_end_in_time_when_redis_stops_answering() {
         thread::sleep(Duration::from_millis(500));
         (0..5).for_each(|_| come());
         redis.signal("STOP");
+    });
+}
+
+/// Each byte comes in time, and the answer does not.
+#[test]
+fn lookups_end_in_time_when_answers_drip() {
+    let _alone = alone();
+    let redis = Redis::start("drip");
+    let proxy = Proxy::start(redis.port, FORWARDS);
+    let url = format!("redis://127.0.0.1:{}", proxy.port);
+    assert_bounded("dripping", &url, |come| {
+        thread::sleep(Duration::from_millis(500));
+        (0..5).for_each(|_| come());
+        proxy.set(DRIPS);
     });
 }

@@ -15,6 +15,7 @@ mod fleet;
 mod keys;
 mod load;
 mod once;
+mod proxy;
 mod rotation;
 mod server;
 

@@ -1,0 +1,244 @@
+//! One connection to Redis on which nothing takes longer than it may: neither a TLS handshake with
+//! somebody who does not answer, nor an answer that comes bit by bit. Those of the `redis` crate
+//! bound each read, and TLS handshakes not at all.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+#[cfg(unix)]
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use native_tls::{TlsConnector, TlsStream};
+use redis::{Client, ConnectionAddr, ConnectionLike, Parser, RedisResult, Value};
+
+pub(crate) struct Line {
+    stream: Stream,
+    parser: Parser,
+    database: i64,
+    /// For each call.
+    deadline: Duration,
+    broken: bool,
+}
+
+impl Line {
+    /// Connects and logs in within `connecting`, and the time that it takes to resolve a name.
+    pub(crate) fn connect(
+        client: &Client,
+        connecting: Duration,
+        deadline: Duration,
+    ) -> RedisResult<Self> {
+        let info = client.get_connection_info();
+        let login = info.redis_settings();
+        let mut line = Self {
+            stream: Stream::connect(info.addr(), connecting)?,
+            parser: Parser::new(),
+            database: login.db(),
+            deadline,
+            broken: false,
+        };
+        match login.password() {
+            Some(password) => {
+                let mut auth = redis::cmd("AUTH");
+                let auth = auth.arg(login.username()).arg(password);
+                line.exchange(&auth.get_packed_command())?.extract_error()?;
+            }
+            // Whether there is somebody who answers, whatever that be.
+            None => drop(line.exchange(&redis::cmd("PING").get_packed_command())?),
+        }
+        if login.db() != 0 {
+            let select = redis::cmd("SELECT").arg(login.db()).get_packed_command();
+            line.exchange(&select)?.extract_error()?;
+        }
+        Ok(line)
+    }
+
+    /// Whether an answer was not read to its end: the next call would read the rest.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken
+    }
+
+    /// In the time that is left.
+    fn exchange(&mut self, command: &[u8]) -> RedisResult<Value> {
+        self.broken = true;
+        self.stream.write_all(command)?;
+        self.stream.flush()?;
+        let answer = self.parser.parse_value(&mut self.stream)?;
+        self.broken = false;
+        Ok(answer)
+    }
+}
+
+impl ConnectionLike for Line {
+    fn req_packed_command(&mut self, command: &[u8]) -> RedisResult<Value> {
+        *self.stream.until() = Instant::now() + self.deadline;
+        self.exchange(command)
+    }
+
+    fn req_packed_commands(&mut self, _: &[u8], _: usize, _: usize) -> RedisResult<Vec<Value>> {
+        // Nobody has pipelines.
+        Err(io::Error::from(ErrorKind::Unsupported).into())
+    }
+
+    fn get_db(&self) -> i64 {
+        self.database
+    }
+
+    fn supports_pipelining(&self) -> bool {
+        false
+    }
+
+    fn check_connection(&mut self) -> bool {
+        redis::cmd("PING").exec(self).is_ok()
+    }
+
+    fn is_open(&self) -> bool {
+        !self.broken
+    }
+}
+
+enum Stream {
+    Tcp(Timed<TcpStream>),
+    Tls(Box<TlsStream<Timed<TcpStream>>>),
+    #[cfg(unix)]
+    Unix(Timed<UnixStream>),
+}
+
+impl Stream {
+    fn connect(address: &ConnectionAddr, connecting: Duration) -> RedisResult<Self> {
+        Ok(match address {
+            ConnectionAddr::Tcp(host, port) => Self::Tcp(tcp(host, *port, connecting)?),
+            ConnectionAddr::TcpTls {
+                host,
+                port,
+                insecure,
+                ..
+            } => {
+                let socket = tcp(host, *port, connecting)?;
+                let connector = TlsConnector::builder()
+                    .danger_accept_invalid_certs(*insecure)
+                    .danger_accept_invalid_hostnames(*insecure)
+                    .use_sni(!*insecure)
+                    .build();
+                let tls = connector.map_err(io::Error::other)?.connect(host, socket);
+                Self::Tls(Box::new(tls.map_err(|error| match error {
+                    native_tls::HandshakeError::Failure(error) => io::Error::other(error),
+                    native_tls::HandshakeError::WouldBlock(_) => ErrorKind::TimedOut.into(),
+                })?))
+            }
+            #[cfg(unix)]
+            ConnectionAddr::Unix(path) => Self::Unix(Timed {
+                until: Instant::now() + connecting,
+                socket: UnixStream::connect(path)?,
+            }),
+            _ => return Err(io::Error::from(ErrorKind::Unsupported).into()),
+        })
+    }
+
+    /// When what is being done must have ended.
+    fn until(&mut self) -> &mut Instant {
+        match self {
+            Self::Tcp(stream) => &mut stream.until,
+            Self::Tls(stream) => &mut stream.get_mut().until,
+            #[cfg(unix)]
+            Self::Unix(stream) => &mut stream.until,
+        }
+    }
+
+    fn inner(&mut self) -> &mut dyn ReadWrite {
+        match self {
+            Self::Tcp(stream) => stream,
+            Self::Tls(stream) => stream,
+            #[cfg(unix)]
+            Self::Unix(stream) => stream,
+        }
+    }
+}
+
+/// To the first address of a host that somebody listens at.
+fn tcp(host: &str, port: u16, connecting: Duration) -> io::Result<Timed<TcpStream>> {
+    let addresses = (host, port).to_socket_addrs()?;
+    let until = Instant::now() + connecting;
+    let mut failed = io::Error::new(ErrorKind::NotFound, "the host has no address");
+    for address in addresses {
+        match left(until).and_then(|left| TcpStream::connect_timeout(&address, left)) {
+            Ok(socket) => {
+                socket.set_nodelay(true)?;
+                return Ok(Timed { socket, until });
+            }
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
+}
+
+fn left(until: Instant) -> io::Result<Duration> {
+    let left = until.saturating_duration_since(Instant::now());
+    // Zero would be forever.
+    if left.is_zero() {
+        return Err(ErrorKind::TimedOut.into());
+    }
+    Ok(left)
+}
+
+trait ReadWrite: Read + Write {}
+impl<T: Read + Write> ReadWrite for T {}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.inner().read(buffer)
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.inner().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner().flush()
+    }
+}
+
+/// A socket that is not waited for after a time.
+#[derive(Debug)]
+struct Timed<S> {
+    socket: S,
+    until: Instant,
+}
+
+trait Socket: Read + Write {
+    fn wait_at_most(&self, time: Duration) -> io::Result<()>;
+}
+
+impl Socket for TcpStream {
+    fn wait_at_most(&self, time: Duration) -> io::Result<()> {
+        self.set_read_timeout(Some(time))?;
+        self.set_write_timeout(Some(time))
+    }
+}
+
+#[cfg(unix)]
+impl Socket for UnixStream {
+    fn wait_at_most(&self, time: Duration) -> io::Result<()> {
+        self.set_read_timeout(Some(time))?;
+        self.set_write_timeout(Some(time))
+    }
+}
+
+impl<S: Socket> Read for Timed<S> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.socket.wait_at_most(left(self.until)?)?;
+        self.socket.read(buffer)
+    }
+}
+
+impl<S: Socket> Write for Timed<S> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.socket.wait_at_most(left(self.until)?)?;
+        self.socket.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.socket.flush()
+    }
+}
