@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
-use redis::{Client, RedisResult};
+use redis::{Client, RedisError, RedisResult};
 
 use super::epochs::Epochs;
 use super::{KeyError, KeySet, KeySource, TicketKey, TicketKeys};
@@ -38,8 +38,8 @@ const DEADLINE: Duration = Duration::from_secs(1);
 ///
 /// The key of a period is made by the host that comes first, half a period to one and a half before
 /// it seals; all others find it there (`SET` with `NX`). So clocks may differ by half a period.
-/// While Redis is away hosts use the keys that they have, for a period at least; then tickets stop. A
-/// host that starts meanwhile makes a key of its own, says so in
+/// While Redis is away, or takes no keys, hosts use those that they have, for a period at least; then
+/// tickets stop. A host that starts meanwhile makes a key of its own, says so in
 /// [`TicketKeys::last_warning`](super::TicketKeys::last_warning), and goes over to the shared ones
 /// when Redis is back.
 ///
@@ -256,21 +256,22 @@ fn get(redis: &mut Line, name: &str) -> RedisResult<Option<Vec<u8>>> {
 impl KeySource for RedisKeys {
     fn load(&self, now: SystemTime) -> Result<KeySet, KeyError> {
         Epochs::check(self.period).map_err(|wrong| KeyError::new(format!("RedisKeys: {wrong}")))?;
-        match Line::connect(&self.client, DEADLINE, DEADLINE) {
-            Ok(mut redis) => self.load_from(&mut redis, now),
-            // A server can start without Redis: its clients resume with it, if not with others.
-            Err(error) if self.known.lock().by_number.is_empty() => {
+        let connected = Line::connect(&self.client, DEADLINE, DEADLINE).map_err(KeyError::new);
+        match connected.and_then(|mut redis| self.load_from(&mut redis, now)) {
+            // A server can start without Redis: its clients resume with it, if not with others. What
+            // does not open is another matter, because it will not pass.
+            Err(error) if error.is::<RedisError>() && self.known.lock().by_number.is_empty() => {
                 let epochs = Epochs::at(now, self.period)?;
                 let own = Arc::new(TicketKey::random()?);
                 let set = self.settle([(epochs.current, own)].into(), &epochs, now)?;
                 Ok(KeySet {
                     load_again: now,
                     ..set.warning(format!(
-                        "ticket keys of this host alone, because Redis could not be reached: {error}"
+                        "ticket keys of this host alone, because Redis gave none: {error}"
                     ))
                 })
             }
-            Err(error) => Err(KeyError::new(error)),
+            loaded => loaded,
         }
     }
 }
