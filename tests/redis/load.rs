@@ -193,7 +193,7 @@ impl Seen {
 impl Tally {
     #[track_caller]
     pub(crate) fn assert_resumed(&self) {
-        assert!(self.offered >= 100, "{self:?}");
+        assert!(self.offered >= 50, "{self:?}");
         assert!(self.resumed * 100 >= self.offered * 99, "{self:?}");
     }
 }
