@@ -6,6 +6,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 #[cfg(unix)]
 use std::os::unix::net::UnixStream;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use native_tls::{TlsConnector, TlsStream};
@@ -63,7 +64,13 @@ impl Line {
         self.stream.write_all(command)?;
         self.stream.flush()?;
         let answer = self.parser.parse_value(&mut self.stream)?;
-        self.broken = false;
+        // What will not be any better on this connection, but may be on another.
+        self.broken = match &answer {
+            Value::ServerError(error) => {
+                ["READONLY", "MASTERDOWN", "NOAUTH"].contains(&error.code())
+            }
+            _ => false,
+        };
         Ok(answer)
     }
 }
@@ -113,13 +120,9 @@ impl Stream {
                 insecure,
                 ..
             } => {
-                let socket = tcp(host, *port, connecting)?;
-                let connector = TlsConnector::builder()
-                    .danger_accept_invalid_certs(*insecure)
-                    .danger_accept_invalid_hostnames(*insecure)
-                    .use_sni(!*insecure)
-                    .build();
-                let tls = connector.map_err(io::Error::other)?.connect(host, socket);
+                // First: it may take longer than there is time to connect.
+                let connector = tls_connector(*insecure)?;
+                let tls = connector.connect(host, tcp(host, *port, connecting)?);
                 Self::Tls(Box::new(tls.map_err(|error| match error {
                     native_tls::HandshakeError::Failure(error) => io::Error::other(error),
                     native_tls::HandshakeError::WouldBlock(_) => ErrorKind::TimedOut.into(),
@@ -154,13 +157,33 @@ impl Stream {
     }
 }
 
+/// Made once, because it reads all CAs of the system: a tenth of a second, for each connection.
+fn tls_connector(insecure: bool) -> io::Result<TlsConnector> {
+    static SECURE: OnceLock<TlsConnector> = OnceLock::new();
+    if insecure {
+        let mut builder = TlsConnector::builder();
+        builder
+            .danger_accept_invalid_certs(true)
+            .danger_accept_invalid_hostnames(true)
+            .use_sni(false);
+        return builder.build().map_err(io::Error::other);
+    }
+    if SECURE.get().is_none() {
+        // If another thread was faster, what this one made is dropped.
+        let _ = SECURE.set(TlsConnector::new().map_err(io::Error::other)?);
+    }
+    Ok(SECURE.get().expect("set above").clone())
+}
+
 /// To the first address of a host that somebody listens at.
 fn tcp(host: &str, port: u16, connecting: Duration) -> io::Result<Timed<TcpStream>> {
-    let addresses = (host, port).to_socket_addrs()?;
+    let addresses: Vec<_> = (host, port).to_socket_addrs()?.collect();
     let until = Instant::now() + connecting;
     let mut failed = io::Error::new(ErrorKind::NotFound, "the host has no address");
-    for address in addresses {
-        match left(until).and_then(|left| TcpStream::connect_timeout(&address, left)) {
+    for (tried, address) in addresses.iter().enumerate() {
+        // One that does not answer leaves time for the others.
+        let untried = u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
+        match left(until).and_then(|left| TcpStream::connect_timeout(address, left / untried)) {
             Ok(socket) => {
                 socket.set_nodelay(true)?;
                 return Ok(Timed { socket, until });

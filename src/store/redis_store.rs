@@ -1,8 +1,11 @@
 //! Sessions in Redis or Valkey.
 
 use std::fmt;
+use std::mem;
+use std::process;
 use std::time::{Duration, SystemTime};
 
+use parking_lot::Mutex;
 use r2d2::{ManageConnection, NopErrorHandler, Pool};
 use redis::{Client, Cmd, FromRedisValue, RedisError, RedisResult};
 
@@ -38,7 +41,8 @@ use crate::redis_line::Line;
 /// Values are what the store is given: who can read Redis could resume the sessions of all clients
 /// unless they are sealed.
 pub struct RedisStore {
-    pool: Pool<Manager>,
+    /// Of this process: one that was forked off must not speak on the connections of its parent.
+    pool: Mutex<(u32, Pool<Manager>)>,
     options: RedisOptions,
 }
 
@@ -71,7 +75,8 @@ pub struct RedisOptions {
 impl RedisStore {
     /// The address: `redis://[user][:password@]host[:port][/database]`, with TLS `rediss://`, or
     /// `unix:///path/to/socket`. Certificates are verified with the system's CAs, for OpenSSL those
-    /// in `SSL_CERT_FILE` and `SSL_CERT_DIR`.
+    /// in `SSL_CERT_FILE` and `SSL_CERT_DIR`, as they are when the first connection is made; with
+    /// `#insecure` at the end of the address they are not verified at all.
     ///
     /// # Errors
     ///
@@ -137,7 +142,8 @@ impl RedisOptions {
         self,
         secrets: impl IntoIterator<Item = S>,
     ) -> Result<FleetStore, StoreError> {
-        let deadline = self.deadline;
+        // For a connection, and for an answer.
+        let deadline = self.deadline * 2;
         let writers = usize::try_from(self.connections / 2).unwrap_or(usize::MAX);
         let redis = CircuitBreaker::new(self.plaintext()).deadline(deadline);
         Ok(WriteBehind::new(Sealed::new(redis, secrets)?).workers(writers))
@@ -160,7 +166,7 @@ impl RedisOptions {
     #[must_use]
     pub fn plaintext(self) -> RedisStore {
         RedisStore {
-            pool: self.pool(),
+            pool: Mutex::new((process::id(), self.pool())),
             options: self,
         }
     }
@@ -175,7 +181,8 @@ impl RedisOptions {
             .max_size(self.connections)
             // Twice the longest pause between attempts to connect.
             .connection_timeout(Duration::from_secs(2))
-            .max_lifetime(None)
+            // So that a name that has come to mean another server is asked again.
+            .max_lifetime(Some(Duration::from_secs(5 * 60)))
             .idle_timeout(None)
             // That would be another trip for each call.
             .test_on_check_out(false)
@@ -194,11 +201,19 @@ impl RedisStore {
         cmd
     }
 
+    fn pool_here(&self) -> Pool<Manager> {
+        let mut pool = self.pool.lock();
+        if pool.0 != process::id() {
+            let parents = mem::replace(&mut *pool, (process::id(), self.options.pool()));
+            // To close its connections would be to say goodbye on them, TLS and all.
+            mem::forget(parents);
+        }
+        pool.1.clone()
+    }
+
     fn call<T: FromRedisValue>(&self, cmd: &Cmd) -> Result<T, StoreError> {
-        let mut line = self
-            .pool
-            .get_timeout(self.options.deadline)
-            .map_err(StoreError::new)?;
+        let line = self.pool_here().get_timeout(self.options.deadline);
+        let mut line = line.map_err(StoreError::new)?;
         cmd.query(&mut *line).map_err(StoreError::new)
     }
 

@@ -12,6 +12,7 @@ mod address;
 mod deadlines;
 mod faults;
 mod fleet;
+mod fork;
 mod keys;
 mod load;
 mod once;
