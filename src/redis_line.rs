@@ -12,6 +12,10 @@ use std::time::{Duration, Instant};
 use native_tls::{TlsConnector, TlsStream};
 use redis::{Client, ConnectionAddr, ConnectionLike, Parser, RedisResult, Value};
 
+/// The longest answer that is read: as many ticket keys as a ring has, or a session of the size that
+/// OpenSSL can have, take less. What is longer is not ours.
+const MAX_ANSWER: u64 = 1 << 20;
+
 pub(crate) struct Line {
     stream: Stream,
     parser: Parser,
@@ -63,7 +67,12 @@ impl Line {
         self.broken = true;
         self.stream.write_all(command)?;
         self.stream.flush()?;
-        let answer = self.parser.parse_value(&mut self.stream)?;
+        let mut bytes = (&mut self.stream).take(MAX_ANSWER);
+        let answer = self.parser.parse_value(&mut bytes);
+        if bytes.limit() == 0 {
+            return Err(io::Error::new(ErrorKind::InvalidData, "an answer of over 1 MiB").into());
+        }
+        let answer = answer?;
         // What will not be any better on this connection, but may be on another.
         self.broken = match &answer {
             Value::ServerError(error) => {

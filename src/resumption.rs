@@ -300,6 +300,16 @@ impl Resumption {
         stats
     }
 
+    /// Why the store failed last, in its own words and however long ago: see
+    /// [`SessionStore::last_error`]. Whether it goes on failing is in [`stats`](Self::stats), as
+    /// `store.errors` and `store.usage`. `None` if it never failed or does not remember, or if the
+    /// mode has no store.
+    #[must_use]
+    pub fn last_store_error(&self) -> Option<String> {
+        self.store()
+            .and_then(|store| catch(AssertUnwindSafe(|| store.last_error())).flatten())
+    }
+
     pub(crate) fn store(&self) -> Option<&dyn SessionStore> {
         match &self.mode {
             Mode::Stateful(store) | Mode::Hybrid(store, _) => Some(&***store),

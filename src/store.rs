@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use openssl::sha::Sha256;
+use parking_lot::Mutex;
 
 use crate::secret::Secret;
 
@@ -120,6 +121,14 @@ pub trait SessionStore: Send + Sync + 'static {
     fn usage(&self) -> Option<Usage> {
         None
     }
+
+    /// Why the call that failed last did so, however long ago, for
+    /// [`last_store_error`](crate::Resumption::last_store_error): also one that no handshake waited
+    /// for. `None`, the default, if none has failed or the store does not remember. It must hold no
+    /// secret.
+    fn last_error(&self) -> Option<String> {
+        None
+    }
 }
 
 macro_rules! forward {
@@ -147,6 +156,10 @@ macro_rules! forward {
 
             fn usage(&self) -> Option<Usage> {
                 (**self).usage()
+            }
+
+            fn last_error(&self) -> Option<String> {
+                (**self).last_error()
             }
         }
     )*};
@@ -314,6 +327,29 @@ impl StoreError {
     #[must_use]
     pub fn unsupported() -> Self {
         Self::new("the store does not support this operation")
+    }
+}
+
+/// The text of the error that came last.
+#[derive(Debug, Default)]
+struct LastError(Mutex<Option<String>>);
+
+impl LastError {
+    /// Longer texts are cut: a store may quote what it was answered.
+    const MAX_CHARS: usize = 300;
+
+    fn note(&self, error: &dyn fmt::Display) {
+        let text = error.to_string().chars().take(Self::MAX_CHARS).collect();
+        *self.0.lock() = Some(text);
+    }
+
+    /// Remembers the error, if it is one.
+    fn of<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        result.inspect_err(|error| self.note(error))
+    }
+
+    fn get(&self) -> Option<String> {
+        self.0.lock().clone()
     }
 }
 

@@ -38,6 +38,7 @@ impl Page {
             "server_name": vhosts::server_name(ssl),
             "key_error": text(self.keys.last_error()),
             "key_warning": self.keys.last_warning(),
+            "store_error": self.policy.last_store_error(),
             "stats": stats(&self.policy.stats()),
         });
         format!("{page}\n")

@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
-use redis::{Client, RedisError, RedisResult};
+use redis::{Client, RedisResult};
 
 use super::epochs::Epochs;
 use super::{KeyError, KeySet, KeySource, TicketKey, TicketKeys};
@@ -38,14 +38,27 @@ const DEADLINE: Duration = Duration::from_secs(1);
 ///
 /// The key of a period is made by the host that comes first, half a period to one and a half before
 /// it seals; all others find it there (`SET` with `NX`). So clocks may differ by half a period.
-/// While Redis is away, or takes no keys, hosts use those that they have, for a period at least; then
-/// tickets stop. A host that starts meanwhile makes a key of its own, says so in
-/// [`TicketKeys::last_warning`](super::TicketKeys::last_warning), and goes over to the shared ones
-/// when Redis is back.
+/// While Redis is away, takes no keys, or has some that do not open, hosts use those that they have, for
+/// a period at least; then tickets stop. A host that starts meanwhile makes a key of its own, says so
+/// in [`TicketKeys::last_warning`](super::TicketKeys::last_warning), and goes over to the shared ones
+/// when it can. If Redis loses its keys, hosts put theirs back within half a period; until then a
+/// host that starts may have others.
+///
+/// # Who can do what
 ///
 /// Unlike [`TicketKeys::derived`](super::TicketKeys::derived) keys, these are forgotten: who steals
-/// the secret later, and was not reading Redis before, opens no ticket from the past. Who can write
-/// to Redis can delete keys and put old ones back, and neither read them nor make one.
+/// the secret later, and was not reading Redis before, or a backup of it, opens no ticket from the
+/// past. Who can write to Redis can delete keys, put old ones back, and put garbage in their place,
+/// all of which costs full handshakes; and can neither read keys nor make one.
+///
+/// After a theft of secret and keys start all hosts with a new secret and another
+/// [`prefix`](Self::prefix), which makes all tickets from before worthless, and delete the keys of the
+/// old prefix. [`revoke_all`](super::TicketKeys::revoke_all) alone is not enough: the stolen secret
+/// opens the keys that come after.
+///
+/// To change the secret without loss deploy `[old, new]` to all hosts, then `[new, old]`, then, eight
+/// days later, `[new]`. To drop the old one at once is to start alone, with other keys on each host, until
+/// the keys under it have sealed: two periods at most.
 ///
 /// In Redis a key is 108 bytes and 16 of tag, AES-256-GCM under a key derived from secret and salt,
 /// bound to prefix, period and number; it lives for seven days after it has sealed.
@@ -258,9 +271,8 @@ impl KeySource for RedisKeys {
         Epochs::check(self.period).map_err(|wrong| KeyError::new(format!("RedisKeys: {wrong}")))?;
         let connected = Line::connect(&self.client, DEADLINE, DEADLINE).map_err(KeyError::new);
         match connected.and_then(|mut redis| self.load_from(&mut redis, now)) {
-            // A server can start without Redis: its clients resume with it, if not with others. What
-            // does not open is another matter, because it will not pass.
-            Err(error) if error.is::<RedisError>() && self.known.lock().by_number.is_empty() => {
+            // A server can start without Redis: its clients resume with it, if not with others.
+            Err(error) if self.known.lock().by_number.is_empty() => {
                 let epochs = Epochs::at(now, self.period)?;
                 let own = Arc::new(TicketKey::random()?);
                 let set = self.settle([(epochs.current, own)].into(), &epochs, now)?;

@@ -122,9 +122,4 @@ impl KeyError {
     pub fn new(error: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self(Arc::from(error.into()))
     }
-
-    #[cfg(feature = "redis")]
-    pub(super) fn is<E: StdError + 'static>(&self) -> bool {
-        self.0.is::<E>()
-    }
 }

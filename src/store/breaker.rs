@@ -17,6 +17,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// later one call goes through as a probe, one only, however many threads call; if it fails,
 /// another does a second after it has ended. The first success closes the circuit.
 ///
+/// There are two circuits, one for [`put`](SessionStore::put) and one for all else: a store that is
+/// full, and takes nothing more, still has the sessions that clients come back with.
+///
 /// A failure is an error, a panic (which goes on as the panic it is), or an answer, right as it may
 /// be, that took longer than the deadline. No call is cut short: the store bounds its own time.
 /// One that never returns from a probe is not asked again.
@@ -44,7 +47,8 @@ pub struct CircuitBreaker<S> {
     inner: S,
     failures: u32,
     deadline: Duration,
-    circuit: Mutex<Circuit>,
+    puts: Mutex<Circuit>,
+    others: Mutex<Circuit>,
     refused: AtomicU64,
 }
 
@@ -56,7 +60,8 @@ impl<S: SessionStore> CircuitBreaker<S> {
             inner,
             failures: 5,
             deadline: Duration::from_millis(50),
-            circuit: Mutex::default(),
+            puts: Mutex::default(),
+            others: Mutex::default(),
             refused: AtomicU64::new(0),
         }
     }
@@ -79,11 +84,12 @@ impl<S: SessionStore> CircuitBreaker<S> {
     /// Calls the inner store, if that is to be asked now.
     fn call<T>(
         &self,
+        circuit: &Mutex<Circuit>,
         clock: impl Fn() -> Instant,
         call: impl FnOnce(&S) -> Result<T, StoreError>,
     ) -> Option<Result<T, StoreError>> {
         let start = clock();
-        let Some(pass) = self.circuit.lock().enter(start) else {
+        let Some(pass) = circuit.lock().enter(start) else {
             self.refused.fetch_add(1, Relaxed);
             return None;
         };
@@ -91,7 +97,7 @@ impl<S: SessionStore> CircuitBreaker<S> {
         let end = clock();
         let late = end.saturating_duration_since(start) > self.deadline;
         let failed = late || !matches!(answer, Ok(Ok(_)));
-        self.circuit.lock().leave(pass, failed, self.failures, end);
+        circuit.lock().leave(pass, failed, self.failures, end);
         Some(answer.unwrap_or_else(|panic| resume_unwind(panic)))
     }
 }
@@ -126,6 +132,10 @@ impl Circuit {
         }
     }
 
+    fn is_open(&self) -> bool {
+        self.probe_at.is_some()
+    }
+
     fn leave(&mut self, pass: Pass, failed: bool, failures: u32, now: Instant) {
         if pass == Pass::Probe {
             self.probing = false;
@@ -150,22 +160,22 @@ fn refused() -> StoreError {
 
 impl<S: SessionStore> SessionStore for CircuitBreaker<S> {
     fn put(&self, key: &SessionKey, session: Session) -> Result<(), StoreError> {
-        self.call(Instant::now, |inner| inner.put(key, session))
+        self.call(&self.puts, Instant::now, |inner| inner.put(key, session))
             .unwrap_or_else(|| Err(refused()))
     }
 
     fn get(&self, key: &SessionKey) -> Result<Option<Session>, StoreError> {
-        self.call(Instant::now, |inner| inner.get(key))
+        self.call(&self.others, Instant::now, |inner| inner.get(key))
             .unwrap_or(Ok(None))
     }
 
     fn remove(&self, key: &SessionKey) -> Result<(), StoreError> {
-        self.call(Instant::now, |inner| inner.remove(key))
+        self.call(&self.others, Instant::now, |inner| inner.remove(key))
             .unwrap_or_else(|| Err(refused()))
     }
 
     fn take(&self, key: &SessionKey) -> Result<Option<Session>, StoreError> {
-        self.call(Instant::now, |inner| inner.take(key))
+        self.call(&self.others, Instant::now, |inner| inner.take(key))
             .unwrap_or(Ok(None))
     }
 
@@ -180,6 +190,10 @@ impl<S: SessionStore> SessionStore for CircuitBreaker<S> {
         usage.refused += self.refused.load(Relaxed);
         Some(usage)
     }
+
+    fn last_error(&self) -> Option<String> {
+        self.inner.last_error()
+    }
 }
 
 impl<S> fmt::Debug for CircuitBreaker<S> {
@@ -187,7 +201,8 @@ impl<S> fmt::Debug for CircuitBreaker<S> {
         f.debug_struct("CircuitBreaker")
             .field("failures", &self.failures)
             .field("deadline", &self.deadline)
-            .field("open", &self.circuit.lock().probe_at.is_some())
+            .field("puts_open", &self.puts.lock().is_open())
+            .field("others_open", &self.others.lock().is_open())
             .field("refused", &self.refused)
             .finish_non_exhaustive()
     }

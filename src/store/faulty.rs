@@ -93,6 +93,10 @@ impl SessionStore for Faulty {
     fn usage(&self) -> Option<Usage> {
         self.memory.usage()
     }
+
+    fn last_error(&self) -> Option<String> {
+        (*self.mood.lock() == Mood::Failing).then(|| "failing".into())
+    }
 }
 
 /// A store that can only put, get and remove, and says nothing of itself; it is empty.

@@ -3,13 +3,16 @@
 use std::fmt;
 use std::mem;
 use std::process;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
-use r2d2::{ManageConnection, NopErrorHandler, Pool};
-use redis::{Client, Cmd, FromRedisValue, RedisError, RedisResult};
+use r2d2::{HandleError, ManageConnection, Pool};
+use redis::{Client, Cmd, ConnectionAddr, FromRedisValue, RedisError, RedisResult};
 
-use super::{CircuitBreaker, Sealed, Session, SessionKey, SessionStore, StoreError, WriteBehind};
+use super::{
+    CircuitBreaker, LastError, Sealed, Session, SessionKey, SessionStore, StoreError, WriteBehind,
+};
 use crate::ffi;
 use crate::redis_line::Line;
 
@@ -36,7 +39,10 @@ use crate::redis_line::Line;
 ///
 /// No handshake waits for a connection to be made: threads of the store keep some open, and make new
 /// ones with growing pauses, of a second at most, while there are none. A handshake waits for a free
-/// one, and then for an answer, each for the deadline at most.
+/// one, and then for an answer, each for the deadline at most. Connections that were idle for a
+/// minute, or have been open for five, are replaced; what Redis or a firewall between ends sooner costs
+/// a full handshake each. Why it fails, to connect too, is in
+/// [`last_store_error`](crate::Resumption::last_store_error).
 ///
 /// Values are what the store is given: who can read Redis could resume the sessions of all clients
 /// unless they are sealed.
@@ -44,6 +50,7 @@ pub struct RedisStore {
     /// Of this process: one that was forked off must not speak on the connections of its parent.
     pool: Mutex<(u32, Pool<Manager>)>,
     options: RedisOptions,
+    last_error: Arc<LastError>,
 }
 
 /// What servers that share a Redis need, in one: [`RedisOptions::for_servers`] makes it.
@@ -56,7 +63,8 @@ pub struct RedisStore {
 ///
 /// From the right: Redis may be slow or gone, and a handshake waits for the deadlines of
 /// [`RedisStore`] at most. After five failures in a row [`CircuitBreaker`] does not ask, so that
-/// handshakes do not wait at all, and tries once a second. What it says is about Redis alone, because
+/// handshakes do not wait at all, and tries once a second; writes and lookups each have a circuit of
+/// their own, because a Redis that is full still has sessions. What it says is about Redis alone, because
 /// [`Sealed`] is outside of it: a value that does not open, from before a change of the secret say,
 /// does not cut Redis off. [`WriteBehind`] is outermost, so that sealing is the threads' work, and a
 /// client that comes back to this process at once finds its session, if need be without Redis.
@@ -115,7 +123,8 @@ impl RedisOptions {
     }
 
     /// How long it may take to connect, TLS and login included, beside all handshakes; 50 ms by
-    /// default, at least 1 ms.
+    /// default, at least 1 ms. To another region that may need to be more. The time that it takes to
+    /// resolve the name of the host is not counted and not bounded.
     #[must_use]
     pub fn connect_deadline(mut self, deadline: Duration) -> Self {
         self.connect_deadline = deadline.max(Duration::from_millis(1));
@@ -163,15 +172,19 @@ impl RedisOptions {
 
     /// A store whose values are not sealed, for a Redis that nobody else reads or writes, or to be
     /// sealed by a store of your own.
+    ///
+    /// Unsealed values pass through buffers of the `redis` crate and of TLS, which do not wipe them.
     #[must_use]
     pub fn plaintext(self) -> RedisStore {
+        let last_error = Arc::default();
         RedisStore {
-            pool: Mutex::new((process::id(), self.pool())),
+            pool: Mutex::new((process::id(), self.pool(&last_error))),
             options: self,
+            last_error,
         }
     }
 
-    fn pool(&self) -> Pool<Manager> {
+    fn pool(&self, last_error: &Arc<LastError>) -> Pool<Manager> {
         let manager = Manager {
             client: self.client.clone(),
             deadline: self.deadline,
@@ -183,11 +196,11 @@ impl RedisOptions {
             .connection_timeout(Duration::from_secs(2))
             // So that a name that has come to mean another server is asked again.
             .max_lifetime(Some(Duration::from_secs(5 * 60)))
-            .idle_timeout(None)
+            // Before firewalls forget them, and Redis, where its `timeout` is set.
+            .idle_timeout(Some(Duration::from_secs(60)))
             // That would be another trip for each call.
             .test_on_check_out(false)
-            // What fails is seen in the calls.
-            .error_handler(Box::new(NopErrorHandler))
+            .error_handler(Box::new(Connecting(Arc::clone(last_error))))
             .build_unchecked(manager)
     }
 }
@@ -204,7 +217,8 @@ impl RedisStore {
     fn pool_here(&self) -> Pool<Manager> {
         let mut pool = self.pool.lock();
         if pool.0 != process::id() {
-            let parents = mem::replace(&mut *pool, (process::id(), self.options.pool()));
+            let own = self.options.pool(&self.last_error);
+            let parents = mem::replace(&mut *pool, (process::id(), own));
             // To close its connections would be to say goodbye on them, TLS and all.
             mem::forget(parents);
         }
@@ -213,8 +227,15 @@ impl RedisStore {
 
     fn call<T: FromRedisValue>(&self, cmd: &Cmd) -> Result<T, StoreError> {
         let line = self.pool_here().get_timeout(self.options.deadline);
-        let mut line = line.map_err(StoreError::new)?;
-        cmd.query(&mut *line).map_err(StoreError::new)
+        let mut line = line.map_err(|none| {
+            // Why, is better known from the attempts to connect, unless all are in use.
+            if self.last_error.get().is_none() {
+                self.last_error.note(&none);
+            }
+            StoreError::new(none)
+        })?;
+        self.last_error
+            .of(cmd.query(&mut *line).map_err(StoreError::new))
     }
 
     fn session(value: Option<Vec<u8>>) -> Result<Option<Session>, StoreError> {
@@ -263,14 +284,24 @@ impl SessionStore for RedisStore {
     fn takes_once(&self) -> bool {
         true
     }
+
+    fn last_error(&self) -> Option<String> {
+        self.last_error.get()
+    }
 }
 
 /// Shows the address, without user and password.
 impl fmt::Debug for RedisOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let address = self.client.get_connection_info().addr().to_string();
+        let address = self.client.get_connection_info().addr();
+        let tls = match address {
+            ConnectionAddr::TcpTls { insecure: true, .. } => "insecure",
+            ConnectionAddr::TcpTls { .. } => "verified",
+            _ => "none",
+        };
         f.debug_struct("RedisOptions")
-            .field("address", &address)
+            .field("address", &address.to_string())
+            .field("tls", &tls)
             .field("prefix", &self.prefix)
             .field("deadline", &self.deadline)
             .field("connect_deadline", &self.connect_deadline)
@@ -283,6 +314,16 @@ impl fmt::Debug for RedisOptions {
 impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.options.fmt(f)
+    }
+}
+
+/// Where the pool says why it cannot connect.
+#[derive(Debug)]
+struct Connecting(Arc<LastError>);
+
+impl HandleError<RedisError> for Connecting {
+    fn handle_error(&self, error: RedisError) {
+        self.0.note(&format_args!("cannot connect: {error}"));
     }
 }
 

@@ -3,7 +3,7 @@ use std::time::SystemTime;
 
 use openssl::error::ErrorStack;
 
-use super::{HEADER, Session, SessionKey, SessionStore, StoreError, Usage};
+use super::{HEADER, LastError, Session, SessionKey, SessionStore, StoreError, Usage};
 use crate::ffi;
 use crate::hkdf;
 use crate::seal::{self, Fresh, NONCE, SALT};
@@ -80,6 +80,7 @@ pub struct Sealed<S> {
     inner: S,
     /// The first seals, all open.
     secrets: Vec<Secret>,
+    last_error: LastError,
 }
 
 impl<S: SessionStore> Sealed<S> {
@@ -98,7 +99,11 @@ impl<S: SessionStore> Sealed<S> {
         let secrets = secrets.into_iter();
         let secrets: Vec<Secret> = secrets.map(|secret| secret.as_ref().into()).collect();
         hkdf::check(&secrets).map_err(|wrong| StoreError::new(format!("Sealed::new: {wrong}")))?;
-        Ok(Self { inner, secrets })
+        Ok(Self {
+            inner,
+            secrets,
+            last_error: LastError::default(),
+        })
     }
 
     fn seal(
@@ -124,7 +129,7 @@ impl<S: SessionStore> Sealed<S> {
     ) -> Result<Option<Session>, StoreError> {
         match self.open_any(key, record) {
             Err(_) if record.expires_at() <= now => Ok(None),
-            opened => opened.map(Some),
+            opened => self.last_error.of(opened).map(Some),
         }
     }
 
@@ -187,6 +192,11 @@ impl<S: SessionStore> SessionStore for Sealed<S> {
 
     fn usage(&self) -> Option<Usage> {
         self.inner.usage()
+    }
+
+    /// What did not open last; if there is no such thing, the inner store's.
+    fn last_error(&self) -> Option<String> {
+        self.last_error.get().or_else(|| self.inner.last_error())
     }
 }
 

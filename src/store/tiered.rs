@@ -65,6 +65,14 @@ impl<L1: SessionStore, L2: SessionStore> Tiered<L1, L2> {
         &self.removals[usize::from(key.as_bytes()[31]) % SLOTS]
     }
 
+    /// Unless L2 was asked to remove the session since `removals` were counted.
+    fn fill_l1(&self, key: &SessionKey, session: Session, removals: u64) {
+        let _ = self.l1.put(key, session);
+        if self.removals(key).load(SeqCst) != removals {
+            let _ = self.l1.remove(key);
+        }
+    }
+
     /// To be called once L2 no longer has the session, or might not.
     fn remove_from_l1(&self, key: &SessionKey) -> Result<(), StoreError> {
         // In this order: whoever fills L1 after it was emptied sees the count.
@@ -75,8 +83,9 @@ impl<L1: SessionStore, L2: SessionStore> Tiered<L1, L2> {
 
 impl<L1: SessionStore, L2: SessionStore> SessionStore for Tiered<L1, L2> {
     fn put(&self, key: &SessionKey, session: Session) -> Result<(), StoreError> {
+        let removals = self.removals(key).load(SeqCst);
         self.l2.put(key, session.clone())?;
-        let _ = self.l1.put(key, session);
+        self.fill_l1(key, session, removals);
         Ok(())
     }
 
@@ -87,10 +96,7 @@ impl<L1: SessionStore, L2: SessionStore> SessionStore for Tiered<L1, L2> {
         let removals = self.removals(key).load(SeqCst);
         let found = self.l2.get(key)?;
         if let Some(session) = &found {
-            let _ = self.l1.put(key, session.clone());
-            if self.removals(key).load(SeqCst) != removals {
-                let _ = self.l1.remove(key);
-            }
+            self.fill_l1(key, session.clone(), removals);
         }
         Ok(found)
     }
@@ -125,6 +131,11 @@ impl<L1: SessionStore, L2: SessionStore> SessionStore for Tiered<L1, L2> {
             lost: a.lost + b.lost,
             refused: a.refused + b.refused,
         })
+    }
+
+    /// L2's; if it has none, L1's.
+    fn last_error(&self) -> Option<String> {
+        self.l2.last_error().or_else(|| self.l1.last_error())
     }
 }
 

@@ -193,6 +193,10 @@ impl<S: SessionStore> SessionStore for WriteBehind<S> {
         usage.lost += state.queue.lost;
         Some(usage)
     }
+
+    fn last_error(&self) -> Option<String> {
+        self.inner.last_error()
+    }
 }
 
 impl<S> Drop for WriteBehind<S> {

@@ -175,15 +175,31 @@ fn a_key_that_had_to_give_way_goes_on_opening() {
     assert!(opens.contains(&sealed[0]) && opens.contains(&was_upcoming[0]));
 }
 
+/// The text of a set that was loaded: of a host that is on its own, and why.
+#[track_caller]
+fn alone(source: &RedisKeys) -> String {
+    let set = format!("{:?}", source.load(at(0)).unwrap());
+    assert!(set.contains("of this host alone"), "{set}");
+    set
+}
+
 #[test]
-fn what_does_not_open_is_an_error_that_says_so() {
+fn a_host_starts_alone_where_keys_do_not_open() {
     let redis = Redis::start("foreign-keys");
     source(&redis).load(at(0)).unwrap();
     let other = RedisKeys::connect(&redis.url(), [[0xe3; 32]]).unwrap();
     let other = other.period(Duration::from_secs(PERIOD));
-    let error = other.load(at(0)).unwrap_err().to_string();
-    println!("{error}");
-    assert!(error.contains("another secret") && error.contains(PREFIX));
+    let why = alone(&other);
+    assert!(
+        why.contains("another secret") && why.contains(PREFIX),
+        "{why}"
+    );
+    // It goes on asking, and says why it gets nothing.
+    let error = other.load(at(1)).unwrap_err().to_string();
+    assert!(error.contains("another secret"), "{error}");
+    // The keys of the period after next are under a secret of its own.
+    let later = names(&other.load(at(2 * PERIOD)).unwrap());
+    assert_eq!(later[0].len(), 1);
     // A rollover of the secret: all that is sealed under any opens.
     let both = RedisKeys::connect(&redis.url(), [[0xe3; 32], SECRET]).unwrap();
     let both = both.period(Duration::from_secs(PERIOD));
@@ -192,16 +208,13 @@ fn what_does_not_open_is_an_error_that_says_so() {
 
     let key = format!("{PREFIX}{PERIOD}:{}", 18_000_000);
     let () = redis.ask(&format!("SET {key} garbage"));
-    let error = source(&redis).load(at(0)).unwrap_err().to_string();
-    assert!(error.contains(&key), "{error}");
+    let why = alone(&source(&redis));
+    assert!(why.contains(&key), "{why}");
     let _: u32 = redis.ask(&format!("DEL {key}"));
     let _: u32 = redis.ask(&format!("LPUSH {key} list"));
     // Redis says that no string is there. A server starts all the same.
-    let alone = format!("{:?}", source(&redis).load(at(0)).unwrap());
-    assert!(
-        alone.contains("alone") && alone.contains("WRONGTYPE"),
-        "{alone}"
-    );
+    let why = alone(&source(&redis));
+    assert!(why.contains("WRONGTYPE"), "{why}");
 }
 
 /// Nobody comes back to a server that does not start.

@@ -10,6 +10,7 @@ mod common;
 
 mod address;
 mod deadlines;
+mod errors;
 mod faults;
 mod fleet;
 mod fork;
@@ -19,6 +20,7 @@ mod once;
 mod proxy;
 mod rotation;
 mod server;
+mod tiered;
 
 use std::time::Duration;
 

@@ -28,6 +28,7 @@ impl Timed {
     /// A lookup that takes this long; `None` if it is refused.
     fn get_in(&self, time: Duration) -> Option<Result<Option<Session>, StoreError>> {
         self.breaker.call(
+            &self.breaker.others,
             || self.now.get(),
             |inner| {
                 self.pass(time);
@@ -108,7 +109,11 @@ fn one_call_a_second_asks_until_one_succeeds() {
     timed.pass(1_000 * MS);
     timed.breaker.inner.set(Mood::Well);
     assert!(timed.asks());
-    let both = timed.breaker.call(|| timed.now.get(), |_| Ok(timed.asks()));
+    let both = timed.breaker.call(
+        &timed.breaker.others,
+        || timed.now.get(),
+        |_| Ok(timed.asks()),
+    );
     assert!(both.unwrap().unwrap(), "no longer one at a time");
 
     timed.breaker.inner.set(Mood::Failing);
@@ -121,6 +126,7 @@ fn a_probe_that_takes_long_is_alone_and_followed_by_a_pause() {
     let timed = Timed::open();
     timed.pass(1_000 * MS);
     let probe = timed.breaker.call(
+        &timed.breaker.others,
         || timed.now.get(),
         |inner| {
             for _ in 0..5 {
@@ -141,6 +147,7 @@ fn calls_that_began_before_it_opened_and_fail_later_put_off_no_probe() {
     let timed = Timed::new();
     timed.breaker.inner.set(Mood::Failing);
     let early = timed.breaker.call(
+        &timed.breaker.others,
         || timed.now.get(),
         |inner| {
             (0..5).for_each(|_| assert!(timed.asks()));
@@ -189,7 +196,8 @@ fn of_many_threads_one_probes() {
                 .map(|_| {
                     scope.spawn(|| {
                         barrier.wait();
-                        let answer = breaker.call(|| now, |inner| inner.get(&key(1)));
+                        let answer =
+                            breaker.call(&breaker.others, || now, |inner| inner.get(&key(1)));
                         usize::from(answer.is_some())
                     })
                 })
@@ -213,6 +221,7 @@ fn while_a_thread_probes_the_others_do_not_wait() {
     thread::scope(|scope| {
         scope.spawn(|| {
             breaker.call(
+                &breaker.others,
                 || later,
                 |inner| {
                     inside.wait();
@@ -222,7 +231,11 @@ fn while_a_thread_probes_the_others_do_not_wait() {
             )
         });
         inside.wait();
-        let asked = (0..9).filter(|n| breaker.call(|| later + *n * PAUSE, |_| Ok(())).is_some());
+        let asked = (0..9).filter(|n| {
+            breaker
+                .call(&breaker.others, || later + *n * PAUSE, |_| Ok(()))
+                .is_some()
+        });
         let asked = asked.count();
         inside.wait();
         assert_eq!(asked, 0);
@@ -234,8 +247,9 @@ fn while_open_nothing_is_found_and_nothing_is_said_to_be_done() {
     let breaker = CircuitBreaker::new(Faulty::new()).failures(1);
     breaker.put(&key(1), session(1)).unwrap();
     assert!(found(breaker.get(&key(1))).is_some());
-    assert!(format!("{breaker:?}").contains("open: false"));
+    assert!(format!("{breaker:?}").contains("puts_open: false, others_open: false"));
     breaker.inner.set(Mood::Failing);
+    assert!(breaker.put(&key(1), session(1)).is_err());
     assert!(breaker.remove(&key(1)).is_err());
     let calls = breaker.inner.calls();
 
@@ -247,7 +261,26 @@ fn while_open_nothing_is_found_and_nothing_is_said_to_be_done() {
     assert_eq!(breaker.inner.calls(), calls);
     let usage = breaker.usage().unwrap();
     assert_eq!((usage.entries, usage.refused), (1, 4));
-    assert!(format!("{breaker:?}").contains("open: true"));
+    assert!(format!("{breaker:?}").contains("puts_open: true, others_open: true"));
+}
+
+#[test]
+fn a_store_that_takes_nothing_more_is_still_asked_for_what_it_has() {
+    let breaker = CircuitBreaker::new(Faulty::new()).failures(1);
+    breaker.put(&key(1), session(1)).unwrap();
+    breaker.inner.set(Mood::Failing);
+    assert!(breaker.put(&key(2), session(1)).is_err());
+    breaker.inner.set(Mood::Well);
+    let refused = breaker.put(&key(2), session(1)).unwrap_err();
+    assert!(refused.to_string().contains("was not asked"));
+    assert!(found(breaker.get(&key(1))).is_some());
+    assert!(found(breaker.take(&key(1))).is_some());
+    breaker.remove(&key(1)).unwrap();
+
+    breaker.inner.set(Mood::Failing);
+    assert!(breaker.get(&key(1)).is_err());
+    breaker.inner.set(Mood::Well);
+    assert_eq!(found(breaker.get(&key(1))), None, "refused");
 }
 
 #[test]
@@ -263,4 +296,7 @@ fn the_rest_is_the_inner_stores() {
     let plain = CircuitBreaker::new(Plain);
     assert!(!plain.takes_once() && plain.take(&key(1)).is_err());
     assert_eq!(plain.usage(), Some(Usage::default()));
+    assert_eq!(plain.last_error(), None);
+    breaker.inner.set(Mood::Failing);
+    assert_eq!(breaker.last_error().unwrap(), "failing");
 }

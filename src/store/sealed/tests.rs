@@ -277,6 +277,7 @@ fn the_rest_is_the_inner_stores() {
     assert_eq!(found(inner.get(&key(1))), None);
 
     inner.set(Mood::Failing);
+    assert_eq!(store.last_error().unwrap(), "failing");
     let answers = [
         store.put(&key(1), session(10)),
         store.get(&key(1)).map(drop),

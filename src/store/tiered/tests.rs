@@ -129,22 +129,30 @@ fn of_many_threads_that_take_a_session_one_gets_it() {
     }
 }
 
-/// A shared store in which something happens between a lookup and its answer.
+/// A shared store in which something happens between a call and its answer.
 struct Meanwhile {
     memory: MemoryStore,
     host: OnceLock<Weak<Tiered<MemoryStore, Self>>>,
     act: fn(&Tiered<MemoryStore, Self>),
 }
 
+impl Meanwhile {
+    fn happen(&self) {
+        let host = self.host.get().and_then(Weak::upgrade);
+        host.iter().for_each(|host| (self.act)(host));
+    }
+}
+
 impl SessionStore for Meanwhile {
     fn put(&self, key: &SessionKey, session: Session) -> Result<(), StoreError> {
-        self.memory.put(key, session)
+        let answer = self.memory.put(key, session);
+        self.happen();
+        answer
     }
 
     fn get(&self, key: &SessionKey) -> Result<Option<Session>, StoreError> {
         let answer = self.memory.get(key);
-        let host = self.host.get().and_then(Weak::upgrade);
-        host.iter().for_each(|host| (self.act)(host));
+        self.happen();
         answer
     }
 
@@ -158,7 +166,7 @@ impl SessionStore for Meanwhile {
 }
 
 #[test]
-fn a_session_that_is_removed_while_it_is_looked_up_does_not_stay_in_l1() {
+fn a_session_that_is_removed_while_it_is_looked_up_or_put_does_not_stay_in_l1() {
     type Act = fn(&Tiered<MemoryStore, Meanwhile>);
     let acts: [(Act, bool); 3] = [
         (|_| (), true),
@@ -177,6 +185,8 @@ fn a_session_that_is_removed_while_it_is_looked_up_does_not_stay_in_l1() {
         host.l2.memory.put(&key(1), session(5)).unwrap();
         host.l2.host.set(Arc::downgrade(&host)).unwrap();
         assert!(found(host.get(&key(1))).is_some());
+        assert_eq!(found(host.l1.get(&key(1))).is_some(), stays);
+        host.put(&key(1), session(5)).unwrap();
         assert_eq!(found(host.l1.get(&key(1))).is_some(), stays);
     }
 }
@@ -206,4 +216,11 @@ fn usage_is_the_sum_of_what_is_known() {
     assert_eq!(Tiered::new(Arc::clone(&known), Plain).usage(), usage);
     assert_eq!(Tiered::new(Plain, known).usage(), usage);
     assert_eq!(Tiered::new(Plain, Plain).usage(), None);
+    assert_eq!(Tiered::new(Plain, Plain).last_error(), None);
+    let both = Tiered::new(Faulty::new(), Faulty::new());
+    both.l2.set(Mood::Failing);
+    assert_eq!(both.last_error().unwrap(), "failing");
+    both.l2.set(Mood::Well);
+    both.l1.set(Mood::Failing);
+    assert_eq!(both.last_error().unwrap(), "failing");
 }

@@ -1,0 +1,106 @@
+//! What an operator gets to know of a Redis that does not do what it should.
+
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use openssl_resumption::{RedisStore, Resumption, Session, SessionKey, SessionStore};
+
+use crate::SECRET;
+use crate::common::{Client, Kind, context, meet};
+use crate::server::{Redis, free_port};
+
+/// What the policy says of its store, once it says something with this in it; a handshake at a time.
+#[track_caller]
+fn assert_says(policy: &Resumption, expected: &str) {
+    let context = context(policy);
+    let client = Client::new(Kind::Tls13).unwrap();
+    let begun = Instant::now();
+    loop {
+        meet(&context, &client, None);
+        let said = policy.last_store_error();
+        if said.as_ref().is_some_and(|text| text.contains(expected)) {
+            println!("{}", said.unwrap());
+            return;
+        }
+        assert!(
+            begun.elapsed() < Duration::from_secs(10),
+            "{expected}: {said:?}"
+        );
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn fleet(url: &str) -> Resumption {
+    let store = RedisStore::connect(url).unwrap().for_servers([SECRET]);
+    Resumption::stateful(store.unwrap())
+}
+
+#[test]
+fn the_policy_says_why_it_cannot_connect() {
+    let nobody = fleet(&format!("redis://127.0.0.1:{}", free_port()));
+    assert_eq!(nobody.last_store_error(), None);
+    assert_says(&nobody, "refused");
+
+    let redis = Redis::start_with("locked", &["--requirepass", "right"]);
+    assert_says(&fleet(&redis.url()), "NOAUTH");
+    let wrong = format!("redis://:wrong@127.0.0.1:{}", redis.port);
+    assert_says(&fleet(&wrong), "WRONGPASS");
+}
+
+/// No handshake waits for that write, or sees its error.
+#[test]
+fn the_policy_says_why_a_write_failed() {
+    let redis = Redis::start("errors-full");
+    let policy = fleet(&redis.url());
+    let () = redis.ask("CONFIG SET maxmemory 1");
+    assert_says(&policy, "OOM");
+    assert!(policy.stats().store.usage.unwrap().lost > 0);
+}
+
+#[test]
+fn the_policy_says_that_a_session_does_not_open() {
+    let redis = Redis::start("errors-secret");
+    let [ours, others] = [fleet(&redis.url()), {
+        let store = RedisStore::connect(&redis.url()).unwrap();
+        Resumption::stateful(store.for_servers([[0xe3; 32]]).unwrap())
+    }];
+    let client = Client::new(Kind::Tls13).unwrap();
+    let begun = Instant::now();
+    let (ours, others) = (context(&ours), (context(&others), others));
+    loop {
+        let session = meet(&ours, &client, None);
+        thread::sleep(Duration::from_millis(50));
+        assert!(!meet(&others.0, &client, session.next()).client.resumed);
+        if let Some(said) = others.1.last_store_error() {
+            assert!(said.contains("another secret"), "{said}");
+            return;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(10));
+    }
+}
+
+/// Who can write to Redis fills no memory but that of Redis.
+#[test]
+fn an_answer_of_any_size_is_not_read() {
+    let redis = Redis::start("errors-large");
+    let store = RedisStore::connect(&redis.url()).unwrap();
+    let store = store.deadline(Duration::from_secs(5)).plaintext();
+    let (small, large) = (SessionKey::from([1; 32]), SessionKey::from([2; 32]));
+    for (key, size) in [(small, 1 << 10), (large, 2 << 20)] {
+        let expiry = SystemTime::now() + Duration::from_secs(600);
+        let expiry = expiry.duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let bytes = [&[1][..], &expiry.to_be_bytes(), &vec![7; size]].concat();
+        store
+            .put(&key, Session::from_bytes(&bytes).unwrap())
+            .unwrap();
+    }
+    for _ in 0..3 {
+        let error = store.get(&large).unwrap_err();
+        println!("{error}");
+        assert!(store.last_error().is_some());
+        assert!(
+            store.get(&small).unwrap().is_some(),
+            "on another connection"
+        );
+    }
+}
