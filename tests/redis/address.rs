@@ -12,6 +12,9 @@ use crate::load::{KINDS, visit};
 use crate::proxy::{FORWARDS, Proxy, SWALLOWS};
 use crate::server::{Redis, free_port};
 
+/// All that the library needs.
+const ACL: &str = "~openssl-resumption:* +set +get +getdel +unlink +mget +ping +select";
+
 const PASSWORD: &str = "p%40ss%2Fword";
 
 /// A Redis with TLS: it, the port, and the file of the CA that signed its certificate.
@@ -44,7 +47,8 @@ fn with_tls(name: &str, scratch: &Scratch) -> (Redis, u16, String) {
 fn tls_with_a_user_a_password_and_a_database() {
     let scratch = Scratch::new("redis-tls-files");
     let (redis, port, ca) = with_tls("tls", &scratch);
-    let () = redis.ask("ACL SETUSER app on >p@ss/word ~* &* +@all");
+    // What the README recommends.
+    let () = redis.ask(&format!("ACL SETUSER app on >p@ss/word {ACL}"));
 
     let url = format!("rediss://app:{PASSWORD}@localhost:{port}/3");
     let secret = scratch.write("secret", &SECRET);
