@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use openssl::sha::Sha256;
 use parking_lot::Mutex;
 
+use crate::error::printable;
 use crate::secret::Secret;
 
 mod breaker;
@@ -335,12 +336,12 @@ impl StoreError {
 struct LastError(Mutex<Option<String>>);
 
 impl LastError {
-    /// Longer texts are cut: a store may quote what it was answered.
-    const MAX_CHARS: usize = 300;
+    fn note(&self, error: impl fmt::Display) {
+        *self.0.lock() = Some(printable(error));
+    }
 
-    fn note(&self, error: &dyn fmt::Display) {
-        let text = error.to_string().chars().take(Self::MAX_CHARS).collect();
-        *self.0.lock() = Some(text);
+    fn clear(&self) {
+        *self.0.lock() = None;
     }
 
     /// Remembers the error, if it is one.

@@ -16,6 +16,7 @@ use std::time::SystemTime;
 use foreign_types::{ForeignType, ForeignTypeRef};
 use openssl::cipher::Cipher;
 use openssl::cipher_ctx::CipherCtxRef;
+use openssl::error::ErrorStack;
 use openssl::ssl::{SslRef, SslSessionRef, SslVersion};
 use openssl_sys as sys;
 
@@ -131,14 +132,23 @@ fn step(ssl: &mut SslRef) {
 }
 
 /// Runs the body of a callback: a panic in it gives `otherwise`, and errors that it leaves in
-/// OpenSSL's queue are taken out again. (Marked and popped, not cleared: what was there before is
-/// the caller's.)
+/// OpenSSL's queue are taken out again. What was there before is the caller's, and stays, also if the
+/// body empties the queue, as calls of the `openssl` crate do when they fail.
 pub(crate) fn shielded<T>(otherwise: T, body: impl FnOnce() -> T) -> T {
+    // SAFETY: looks at this thread's queue.
+    let callers = (unsafe { sys::ERR_peek_last_error() } != 0).then(|| {
+        let callers = ErrorStack::get();
+        callers.put();
+        callers
+    });
     // SAFETY: marks the top of this thread's queue.
     unsafe { ERR_set_mark() };
     let result = catch(AssertUnwindSafe(body)).unwrap_or(otherwise);
-    // SAFETY: drops what is above the mark.
-    unsafe { ERR_pop_to_mark() };
+    // SAFETY: drops what is above the mark, or all if it is gone.
+    let marked = unsafe { ERR_pop_to_mark() } != 0;
+    if let (false, Some(callers)) = (marked, callers) {
+        callers.put();
+    }
     result
 }
 
@@ -349,6 +359,8 @@ mod tests {
     use openssl::error::ErrorStack;
 
     use super::super::session_from_der;
+    use openssl::x509::X509;
+
     use super::*;
 
     /// Not by a call of the `openssl` crate: when those fail they empty the queue.
@@ -379,5 +391,31 @@ mod tests {
             panic!("with an error in the queue");
         });
         assert_eq!(errors_left(), found);
+    }
+
+    /// A call of the `openssl` crate that fails: it takes all errors out of the queue.
+    fn fail() {
+        X509::from_der(&[0]).unwrap_err();
+    }
+
+    #[test]
+    fn errors_of_the_caller_stay_in_the_queue() {
+        let mut stack = ErrorStack::get();
+        assert!(stack.errors().is_empty());
+        shielded((), fail);
+        assert!(ErrorStack::get().errors().is_empty());
+
+        stack = X509::from_der(&[0]).unwrap_err();
+        let callers = stack.to_string();
+        for body in [
+            || (),
+            fail as fn(),
+            || shielded((), fail),
+            || panic!("body"),
+        ] {
+            stack.put();
+            shielded((), body);
+            assert_eq!(ErrorStack::get().to_string(), callers);
+        }
     }
 }

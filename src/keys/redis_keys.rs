@@ -10,9 +10,10 @@ use redis::{Client, RedisResult};
 
 use super::epochs::Epochs;
 use super::{KeyError, KeySet, KeySource, TicketKey, TicketKeys};
+use crate::error::printable;
 use crate::ffi;
 use crate::hkdf;
-use crate::redis_line::Line;
+use crate::redis_line::{self, Line};
 use crate::resumption::Resumption;
 use crate::seal::{self, NONCE, SALT};
 use crate::secret::Secret;
@@ -95,7 +96,7 @@ impl RedisKeys {
         let secrets: Vec<Secret> = secrets.map(|secret| secret.as_ref().into()).collect();
         hkdf::check(&secrets).map_err(|wrong| KeyError::new(format!("RedisKeys: {wrong}")))?;
         Ok(Self {
-            client: Client::open(url).map_err(KeyError::new)?,
+            client: redis_line::client(url).map_err(KeyError::new)?,
             secrets,
             prefix: "openssl-resumption:ticket-key:".into(),
             period: TicketKeys::DEFAULT_PERIOD,
@@ -198,12 +199,19 @@ impl RedisKeys {
                 .get(number)
                 .and_then(Weak::upgrade)
         };
+        let is_first = self.known.lock().by_number.is_empty();
         let mut keys = BTreeMap::new();
+        let mut lacks = None;
         for number in epochs.current..=*epochs.upcoming.end() {
             let sealed_until = epochs.start(number + 1)?;
             let lives = sealed_until + Resumption::MAX_LIFETIME;
             let lives = lives.duration_since(now).unwrap_or_default();
-            keys.insert(number, self.fetch(redis, number, lives, known(&number))?);
+            match self.fetch(redis, number, lives, known(&number)) {
+                Ok(key) => drop(keys.insert(number, key)),
+                // The key that seals now is better than one of our own.
+                Err(error) if is_first && !keys.is_empty() => lacks = Some(error),
+                Err(error) => return Err(error),
+            }
         }
         let past: Vec<u64> = epochs.past(TicketKeys::MAX_RETIRED).collect();
         let mut mget = redis::cmd("MGET");
@@ -218,7 +226,16 @@ impl RedisKeys {
             };
             keys.extend(key.map(|key| (*number, key)));
         }
-        self.settle(keys, &epochs, now)
+        let set = self.settle(keys, &epochs, now)?;
+        Ok(match lacks {
+            None => set,
+            Some(error) => KeySet {
+                load_again: now,
+                ..set.warning(printable(format_args!(
+                    "no ticket key for the next period: {error}"
+                )))
+            },
+        })
     }
 
     /// The set of these keys, by number, which are known from now on.
@@ -278,13 +295,14 @@ impl KeySource for RedisKeys {
                 let set = self.settle([(epochs.current, own)].into(), &epochs, now)?;
                 Ok(KeySet {
                     load_again: now,
-                    ..set.warning(format!(
+                    ..set.warning(printable(format_args!(
                         "ticket keys of this host alone, because Redis gave none: {error}"
-                    ))
+                    )))
                 })
             }
             loaded => loaded,
         }
+        .map_err(|error| KeyError::new(printable(error)))
     }
 }
 

@@ -1,5 +1,6 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::process;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -108,8 +109,8 @@ struct Circuit {
     failed_in_a_row: u32,
     /// While the circuit is open: from when on a call may pass.
     probe_at: Option<Instant>,
-    /// Whether one has passed and not ended.
-    probing: bool,
+    /// The process in which one has passed and not ended, if there is one. A fork leaves it behind.
+    probing: Option<u32>,
 }
 
 /// A call that passed a circuit.
@@ -124,9 +125,9 @@ impl Circuit {
     fn enter(&mut self, now: Instant) -> Option<Pass> {
         match self.probe_at {
             None => Some(Pass::Closed),
-            Some(at) if now < at || self.probing => None,
+            Some(at) if now < at || self.probing == Some(process::id()) => None,
             Some(_) => {
-                self.probing = true;
+                self.probing = Some(process::id());
                 Some(Pass::Probe)
             }
         }
@@ -138,7 +139,7 @@ impl Circuit {
 
     fn leave(&mut self, pass: Pass, failed: bool, failures: u32, now: Instant) {
         if pass == Pass::Probe {
-            self.probing = false;
+            self.probing = None;
         }
         if !failed {
             self.failed_in_a_row = 0;

@@ -14,7 +14,7 @@ use super::{
     CircuitBreaker, LastError, Sealed, Session, SessionKey, SessionStore, StoreError, WriteBehind,
 };
 use crate::ffi;
-use crate::redis_line::Line;
+use crate::redis_line::{self, Line};
 
 /// Sessions in a Redis or Valkey that servers share.
 ///
@@ -35,11 +35,16 @@ use crate::redis_line::Line;
 ///
 /// A session is the value of one key, the prefix and the [`SessionKey`] in hexadecimal, and lives
 /// for what is left of its life: `SET` with `PX`, `GET`, `GETDEL` (Redis 6.2), `UNLINK`. Cluster and
-/// sentinel are not supported.
+/// sentinel are not supported. A value that is no session is as none.
+///
+/// Redis is as exact as it is run: one that restarts from a snapshot, or a replica that is promoted
+/// before it had all, has sessions again that were removed, or used up under
+/// [`single_use`](crate::Resumption::single_use). Where that matters let it keep nothing on disk.
 ///
 /// No handshake waits for a connection to be made: threads of the store keep some open, and make new
 /// ones with growing pauses, of a second at most, while there are none. A handshake waits for a free
-/// one, and then for an answer, each for the deadline at most. Connections that were idle for a
+/// one, and then for an answer, each for the deadline at most, in each of its lookups (up to four, if
+/// the client offers so many sessions). Connections that were idle for a
 /// minute, or have been open for five, are replaced; what Redis or a firewall between ends sooner costs
 /// a full handshake each. Why it fails, to connect too, is in
 /// [`last_store_error`](crate::Resumption::last_store_error).
@@ -67,7 +72,7 @@ pub struct RedisStore {
 /// their own, because a Redis that is full still has sessions. What it says is about Redis alone, because
 /// [`Sealed`] is outside of it: a value that does not open, from before a change of the secret say,
 /// does not cut Redis off. [`WriteBehind`] is outermost, so that sealing is the threads' work, and a
-/// client that comes back to this process at once finds its session, if need be without Redis.
+/// client that comes back to this process at once finds its session, though it may not be written yet.
 pub type FleetStore = WriteBehind<Sealed<CircuitBreaker<RedisStore>>>;
 
 /// How to connect to Redis, and what to make of it.
@@ -91,7 +96,7 @@ impl RedisStore {
     /// That is no such address. Nothing is connected to yet.
     pub fn connect(url: &str) -> Result<RedisOptions, StoreError> {
         Ok(RedisOptions {
-            client: Client::open(url).map_err(StoreError::new)?,
+            client: redis_line::client(url).map_err(StoreError::new)?,
             prefix: "openssl-resumption:session:".into(),
             deadline: RedisOptions::DEFAULT_DEADLINE,
             connect_deadline: RedisOptions::DEFAULT_DEADLINE,
@@ -198,8 +203,8 @@ impl RedisOptions {
             .max_lifetime(Some(Duration::from_secs(5 * 60)))
             // Before firewalls forget them, and Redis, where its `timeout` is set.
             .idle_timeout(Some(Duration::from_secs(60)))
-            // That would be another trip for each call.
-            .test_on_check_out(false)
+            // No trip to Redis, but a look whether it has hung up.
+            .test_on_check_out(true)
             .error_handler(Box::new(Connecting(Arc::clone(last_error))))
             .build_unchecked(manager)
     }
@@ -226,11 +231,11 @@ impl RedisStore {
     }
 
     fn call<T: FromRedisValue>(&self, cmd: &Cmd) -> Result<T, StoreError> {
-        let line = self.pool_here().get_timeout(self.options.deadline);
-        let mut line = line.map_err(|none| {
-            // Why, is better known from the attempts to connect, unless all are in use.
-            if self.last_error.get().is_none() {
-                self.last_error.note(&none);
+        let pool = self.pool_here();
+        let mut line = pool.get_timeout(self.options.deadline).map_err(|none| {
+            // Why there are none, is known from the attempts to connect.
+            if pool.state().connections > 0 {
+                self.last_error.note("all connections are in use");
             }
             StoreError::new(none)
         })?;
@@ -238,14 +243,12 @@ impl RedisStore {
             .of(cmd.query(&mut *line).map_err(StoreError::new))
     }
 
-    fn session(value: Option<Vec<u8>>) -> Result<Option<Session>, StoreError> {
-        value
-            .map(|mut value| {
-                let session = Session::from_bytes(&value);
-                ffi::cleanse(&mut value);
-                session
-            })
-            .transpose()
+    /// What is no session is as good as none, and no failure of Redis: somebody else wrote it.
+    fn session(&self, value: Option<Vec<u8>>) -> Option<Session> {
+        let mut value = value?;
+        let session = self.last_error.of(Session::from_bytes(&value));
+        ffi::cleanse(&mut value);
+        session.ok()
     }
 }
 
@@ -270,7 +273,7 @@ impl SessionStore for RedisStore {
     }
 
     fn get(&self, key: &SessionKey) -> Result<Option<Session>, StoreError> {
-        Self::session(self.call(&self.cmd("GET", key))?)
+        Ok(self.session(self.call(&self.cmd("GET", key))?))
     }
 
     fn remove(&self, key: &SessionKey) -> Result<(), StoreError> {
@@ -278,7 +281,7 @@ impl SessionStore for RedisStore {
     }
 
     fn take(&self, key: &SessionKey) -> Result<Option<Session>, StoreError> {
-        Self::session(self.call(&self.cmd("GETDEL", key))?)
+        Ok(self.session(self.call(&self.cmd("GETDEL", key))?))
     }
 
     fn takes_once(&self) -> bool {
@@ -323,7 +326,7 @@ struct Connecting(Arc<LastError>);
 
 impl HandleError<RedisError> for Connecting {
     fn handle_error(&self, error: RedisError) {
-        self.0.note(&format_args!("cannot connect: {error}"));
+        self.0.note(format_args!("cannot connect: {error}"));
     }
 }
 
@@ -342,8 +345,8 @@ impl ManageConnection for Manager {
         Line::connect(&self.client, self.connect_deadline, self.deadline)
     }
 
-    fn is_valid(&self, _: &mut Line) -> RedisResult<()> {
-        Ok(())
+    fn is_valid(&self, line: &mut Line) -> RedisResult<()> {
+        line.check_quiet()
     }
 
     fn has_broken(&self, line: &mut Line) -> bool {

@@ -133,6 +133,11 @@ impl<S: SessionStore> Sealed<S> {
         }
     }
 
+    /// The newest error is the inner store's, if this is one.
+    fn of_inner<T>(&self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
+        answer.inspect_err(|_| self.last_error.clear())
+    }
+
     fn open_any(&self, key: &SessionKey, record: &Session) -> Result<Session, StoreError> {
         let (header, payload) = record.as_bytes().split_at(HEADER);
         let Some(sealed) = payload.strip_prefix(&[FORMAT]) else {
@@ -165,22 +170,22 @@ impl<S: SessionStore> SessionStore for Sealed<S> {
         let mut fresh = [0; SALT + NONCE];
         ffi::random(&mut fresh).map_err(|()| StoreError::new("OpenSSL has no random bytes"))?;
         let sealed = self.seal(key, &session, &fresh);
-        self.inner.put(key, sealed.map_err(StoreError::new)?)
+        self.of_inner(self.inner.put(key, sealed.map_err(StoreError::new)?))
     }
 
     fn get(&self, key: &SessionKey) -> Result<Option<Session>, StoreError> {
-        match self.inner.get(key)? {
+        match self.of_inner(self.inner.get(key))? {
             Some(record) => self.open(key, &record, SystemTime::now()),
             None => Ok(None),
         }
     }
 
     fn remove(&self, key: &SessionKey) -> Result<(), StoreError> {
-        self.inner.remove(key)
+        self.of_inner(self.inner.remove(key))
     }
 
     fn take(&self, key: &SessionKey) -> Result<Option<Session>, StoreError> {
-        match self.inner.take(key)? {
+        match self.of_inner(self.inner.take(key))? {
             Some(record) => self.open(key, &record, SystemTime::now()),
             None => Ok(None),
         }
@@ -194,7 +199,7 @@ impl<S: SessionStore> SessionStore for Sealed<S> {
         self.inner.usage()
     }
 
-    /// What did not open last; if there is no such thing, the inner store's.
+    /// What did not open last; the inner store's, if it has failed since.
     fn last_error(&self) -> Option<String> {
         self.last_error.get().or_else(|| self.inner.last_error())
     }

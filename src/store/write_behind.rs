@@ -57,7 +57,8 @@ const LAST_WRITES: Duration = Duration::from_millis(900);
 ///
 /// A write is **lost**, and counted in [`Usage::lost`], if the queue is full when newer ones come
 /// (the oldest goes first), or if the inner store fails or panics (it is not asked twice). A
-/// session whose put is lost does not resume. One whose removal is lost may, until it ends;
+/// session whose put is lost does not resume, unless the store does later what it said that it
+/// could not (a network that is slow). One whose removal is lost may, until it ends;
 /// [`forget_before`](crate::Resumption::forget_before) ends sessions wherever they are. Sessions
 /// that end while they wait are not written.
 ///

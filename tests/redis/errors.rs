@@ -3,9 +3,13 @@
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use openssl_resumption::{RedisStore, Resumption, Session, SessionKey, SessionStore};
+use openssl_resumption::{
+    CircuitBreaker, KeySource, RedisKeys, RedisStore, Resumption, Session, SessionKey, SessionStore,
+};
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::SECRET;
+use crate::common::process::Scratch;
 use crate::common::{Client, Kind, context, meet};
 use crate::server::{Redis, free_port};
 
@@ -103,4 +107,81 @@ fn an_answer_of_any_size_is_not_read() {
             "on another connection"
         );
     }
+}
+
+/// Redis quotes what it does not understand, the password too.
+#[test]
+fn no_error_shows_the_password() {
+    let redis = Redis::start_with("no-auth", &["--rename-command", "AUTH", ""]);
+    let url = format!("redis://app:hunter2@127.0.0.1:{}", redis.port);
+    let policy = fleet(&url);
+    assert_says(&policy, "AUTH was refused");
+    let keys = RedisKeys::connect(&url, [SECRET]).unwrap();
+    let alone = format!("{:?}", keys.load(SystemTime::now()).unwrap());
+    assert!(alone.contains("AUTH was refused"), "{alone}");
+    for text in [alone, policy.last_store_error().unwrap()] {
+        assert!(!text.contains("hunter2") && !text.contains("app"), "{text}");
+    }
+}
+
+#[test]
+fn what_is_no_session_is_no_failure_of_redis() {
+    let redis = Redis::start("errors-foreign");
+    let store = RedisStore::connect(&redis.url()).unwrap().prefix("p:");
+    let store = CircuitBreaker::new(store.plaintext()).deadline(Duration::MAX);
+    let key = SessionKey::from([0xab; 32]);
+    let () = redis.ask(&format!("SET p:{} garbage", "ab".repeat(32)));
+    for _ in 0..10 {
+        assert!(store.get(&key).unwrap().is_none());
+    }
+    assert_eq!(store.usage().unwrap().refused, 0);
+    let said = store.last_error().unwrap();
+    println!("{said}");
+    assert!(said.contains("session"), "{said}");
+}
+
+/// As when it was restarted: the next lookups are not those that find out.
+#[test]
+fn connections_that_redis_has_closed_are_not_used() {
+    let redis = Redis::start("errors-closed");
+    let store = RedisStore::connect(&redis.url()).unwrap();
+    let store = store.deadline(Duration::from_secs(5)).plaintext();
+    let begun = Instant::now();
+    let connected = || redis.ask::<String>("CLIENT LIST").lines().count();
+    while connected() < 17 {
+        assert!(begun.elapsed() < Duration::from_secs(10));
+        thread::sleep(Duration::from_millis(20));
+    }
+    let killed: u32 = redis.ask("CLIENT KILL TYPE normal");
+    assert!(killed >= 16);
+    thread::sleep(Duration::from_millis(100));
+    for n in 0..40 {
+        store.get(&SessionKey::from([n; 32])).unwrap();
+    }
+}
+
+/// It has accepted nobody for so long that its queue is full.
+#[test]
+fn connecting_to_a_path_ends_in_time() {
+    let scratch = Scratch::new("redis-unix");
+    let path = scratch.0.join("socket");
+    let address = SockAddr::unix(&path).unwrap();
+    let socket = || Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    let listener = socket();
+    listener.bind(&address).unwrap();
+    listener.listen(0).unwrap();
+    let waiting: Vec<_> = (0..2)
+        .map(|_| {
+            let client = socket();
+            client.set_nonblocking(true).unwrap();
+            let _ = client.connect(&address);
+            client
+        })
+        .collect();
+    let keys = RedisKeys::connect(&format!("unix://{}", path.display()), [SECRET]).unwrap();
+    let begun = Instant::now();
+    let alone = format!("{:?}", keys.load(SystemTime::now()).unwrap());
+    assert!(alone.contains("of this host alone"), "{alone}");
+    assert!(begun.elapsed() < Duration::from_secs(10));
+    drop(waiting);
 }

@@ -270,3 +270,22 @@ fn a_host_starts_alone_while_redis_takes_no_keys_and_joins_later() {
     assert!(!format!("{joined:?}").contains("alone"), "{joined:?}");
     assert_eq!(names(&joined)[0], names(&alone)[0], "now that of all");
 }
+
+/// Better than a key of its own: the others have it.
+#[test]
+fn a_host_uses_the_key_that_is_there_though_there_is_no_next() {
+    let redis = Redis::start("no-next");
+    let shared = names(&source(&redis).load(at(0)).unwrap());
+    let next = format!("{PREFIX}{PERIOD}:{}", 18_000_001);
+    let _: u32 = redis.ask(&format!("DEL {next}"));
+    let () = redis.ask("CONFIG SET maxmemory 1");
+    let source = source(&redis);
+    let set = source.load(at(1)).unwrap();
+    assert_eq!(names(&set)[0], shared[0]);
+    assert!(names(&set)[1].is_empty());
+    let text = format!("{set:?}");
+    assert!(text.contains("no ticket key for the next period"), "{text}");
+    let () = redis.ask("CONFIG SET maxmemory 0");
+    let set = source.load(at(2)).unwrap();
+    assert_eq!([names(&set)[0].len(), names(&set)[1].len()], [1, 1]);
+}

@@ -284,6 +284,16 @@ fn a_store_that_takes_nothing_more_is_still_asked_for_what_it_has() {
 }
 
 #[test]
+fn a_probe_that_a_fork_left_behind_is_none() {
+    let timed = Timed::open();
+    timed.pass(1_000 * MS);
+    timed.breaker.others.lock().probing = Some(process::id());
+    assert!(!timed.asks());
+    timed.breaker.others.lock().probing = Some(process::id() + 1);
+    assert!(timed.asks());
+}
+
+#[test]
 fn the_rest_is_the_inner_stores() {
     let breaker = CircuitBreaker::new(Faulty::new());
     assert!(breaker.takes_once());

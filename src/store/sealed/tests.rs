@@ -276,8 +276,13 @@ fn the_rest_is_the_inner_stores() {
     store.remove(&key(1)).unwrap();
     assert_eq!(found(inner.get(&key(1))), None);
 
+    inner.put(&key(2), session(10)).unwrap();
+    store.get(&key(2)).unwrap_err();
+    let said = store.last_error().unwrap();
+    assert!(said.contains("not a session sealed"), "{said}");
     inner.set(Mood::Failing);
-    assert_eq!(store.last_error().unwrap(), "failing");
+    store.get(&key(2)).unwrap_err();
+    assert_eq!(store.last_error().unwrap(), "failing", "newer");
     let answers = [
         store.put(&key(1), session(10)),
         store.get(&key(1)).map(drop),
