@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 
 use crate::DEADLINE;
 use crate::common::{Client, Kind, context, meet};
-use crate::load::alone;
+use crate::load::on_time;
 use crate::proxy::{DRIPS, FORWARDS, Proxy};
 use crate::server::{Redis, free_port};
 
@@ -74,51 +74,56 @@ fn assert_bounded(name: &str, url: &str, before: impl FnOnce(&dyn Fn())) {
 
 #[test]
 fn lookups_end_in_time_when_nobody_listens() {
-    let _alone = alone();
-    let url = format!("redis://127.0.0.1:{}", free_port());
-    assert_bounded("nobody", &url, |_| ());
+    on_time(|| {
+        let url = format!("redis://127.0.0.1:{}", free_port());
+        assert_bounded("nobody", &url, |_| ());
+    });
 }
 
 #[test]
 fn lookups_end_in_time_when_somebody_listens_and_never_answers() {
-    let _alone = alone();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    thread::spawn(move || listener.incoming().collect::<Vec<_>>());
-    for scheme in ["redis", "rediss"] {
-        let url = format!("{scheme}://127.0.0.1:{port}");
-        assert_bounded(&format!("silent {scheme}"), &url, |_| ());
-    }
+    on_time(|| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        thread::spawn(move || listener.incoming().collect::<Vec<_>>());
+        for scheme in ["redis", "rediss"] {
+            let url = format!("{scheme}://127.0.0.1:{port}");
+            assert_bounded(&format!("silent {scheme}"), &url, |_| ());
+        }
+    });
 }
 
 #[test]
 fn lookups_end_in_time_when_a_host_has_no_address() {
-    let _alone = alone();
-    assert_bounded("no address", "redis://nowhere.invalid", |_| ());
+    on_time(|| {
+        assert_bounded("no address", "redis://nowhere.invalid", |_| ());
+    });
 }
 
 /// Connections are there, and die in lookups one by one.
 #[test]
 fn lookups_end_in_time_when_redis_stops_answering() {
-    let _alone = alone();
-    let redis = Redis::start("lookups");
-    assert_bounded("stopped", &redis.url(), |come| {
-        thread::sleep(Duration::from_millis(500));
-        (0..5).for_each(|_| come());
-        redis.signal("STOP");
+    on_time(|| {
+        let redis = Redis::start("lookups");
+        assert_bounded("stopped", &redis.url(), |come| {
+            thread::sleep(Duration::from_millis(500));
+            (0..5).for_each(|_| come());
+            redis.signal("STOP");
+        });
     });
 }
 
 /// Each byte comes in time, and the answer does not.
 #[test]
 fn lookups_end_in_time_when_answers_drip() {
-    let _alone = alone();
-    let redis = Redis::start("drip");
-    let proxy = Proxy::start(redis.port, FORWARDS);
-    let url = format!("redis://127.0.0.1:{}", proxy.port);
-    assert_bounded("dripping", &url, |come| {
-        thread::sleep(Duration::from_millis(500));
-        (0..5).for_each(|_| come());
-        proxy.set(DRIPS);
+    on_time(|| {
+        let redis = Redis::start("drip");
+        let proxy = Proxy::start(redis.port, FORWARDS);
+        let url = format!("redis://127.0.0.1:{}", proxy.port);
+        assert_bounded("dripping", &url, |come| {
+            thread::sleep(Duration::from_millis(500));
+            (0..5).for_each(|_| come());
+            proxy.set(DRIPS);
+        });
     });
 }

@@ -8,7 +8,7 @@ use parking_lot::RwLock;
 use crate::SECRET;
 use crate::common::process::{Scratch, Server};
 use crate::fleet::{stateful, stats};
-use crate::load::{WARM_UP, alone, under_load};
+use crate::load::{WARM_UP, on_time, under_load};
 use crate::server::Redis;
 
 /// How long it takes at most until sessions are resumed again.
@@ -19,19 +19,20 @@ const FAULT: Duration = Duration::from_secs(3);
 
 /// Two servers and their Redis under load: all is well, then `fault` happens and is mended, and
 /// then all is well again in time.
-fn through(name: &str, fault: impl FnOnce(&mut Redis, &RwLock<Vec<Server>>)) {
-    let redis = Redis::start(name);
-    let url = redis.url();
-    through_with(name, redis, &url, fault);
+fn through(name: &str, fault: impl Fn(&mut Redis, &RwLock<Vec<Server>>)) {
+    on_time(|| {
+        let redis = Redis::start(name);
+        let url = redis.url();
+        through_with(name, redis, &url, &fault);
+    });
 }
 
 fn through_with(
     name: &str,
     mut redis: Redis,
     url: &str,
-    fault: impl FnOnce(&mut Redis, &RwLock<Vec<Server>>),
+    fault: impl Fn(&mut Redis, &RwLock<Vec<Server>>),
 ) {
-    let _alone = alone();
     let scratch = Scratch::new(&format!("redis-{name}-servers"));
     let secret = scratch.write("secret", &SECRET);
     let fleet = RwLock::new(Vec::from([0, 1].map(|_| stateful(url, &secret))));
@@ -98,15 +99,17 @@ fn redis_is_flushed() {
 
 #[test]
 fn the_password_is_changed() {
-    let redis = Redis::start("password");
-    let () = redis.ask("ACL SETUSER app on >right ~* &* +@all");
-    let url = format!("redis://app:right@127.0.0.1:{}", redis.port);
-    through_with("password", redis, &url, |redis, _| {
-        let () = redis.ask("ACL SETUSER app resetpass >other");
-        let killed: u32 = redis.ask("CLIENT KILL USER app");
-        assert!(killed > 0);
-        thread::sleep(FAULT);
-        let () = redis.ask("ACL SETUSER app resetpass >right");
+    on_time(|| {
+        let redis = Redis::start("password");
+        let () = redis.ask("ACL SETUSER app on >right ~* &* +@all");
+        let url = format!("redis://app:right@127.0.0.1:{}", redis.port);
+        through_with("password", redis, &url, |redis, _| {
+            let () = redis.ask("ACL SETUSER app resetpass >other");
+            let killed: u32 = redis.ask("CLIENT KILL USER app");
+            assert!(killed > 0);
+            thread::sleep(FAULT);
+            let () = redis.ask("ACL SETUSER app resetpass >right");
+        });
     });
 }
 

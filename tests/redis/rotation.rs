@@ -7,7 +7,7 @@ use parking_lot::RwLock;
 
 use crate::SECRET;
 use crate::common::process::{Scratch, Server};
-use crate::load::{WARM_UP, alone, under_load};
+use crate::load::{WARM_UP, on_time, under_load};
 use crate::server::Redis;
 
 const EPOCH: Duration = Duration::from_secs(2);
@@ -18,8 +18,11 @@ fn stateless(url: &str, secret: &str, epoch: Duration) -> Server {
     Server::start(&[&args[..], &["--redis", url, "--redis-secret", secret]].concat())
 }
 
-fn through(name: &str, epoch: Duration, happen: impl FnOnce(&mut Redis)) {
-    let _alone = alone();
+fn through(name: &str, epoch: Duration, happen: impl Fn(&mut Redis)) {
+    on_time(|| once_through(name, epoch, &happen));
+}
+
+fn once_through(name: &str, epoch: Duration, happen: impl Fn(&mut Redis)) {
     let mut redis = Redis::start(name);
     let scratch = Scratch::new(&format!("redis-{name}-servers"));
     let secret = scratch.write("secret", &SECRET);
