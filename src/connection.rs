@@ -37,7 +37,9 @@ pub(crate) struct Connection {
     ticket: Option<TicketFate>,
     /// What the store said: after a HelloRetryRequest OpenSSL asks for the same sessions again. The
     /// store is spared that, and a session that was taken out of it is not lost.
-    answers: Vec<(SessionKey, Result<Session, Reason>)>,
+    answers: Mutex<Vec<(SessionKey, Result<Session, Reason>)>>,
+    /// Whether the store is asked while the handshake is suspended, and then only.
+    asks_ahead: bool,
     /// The client's certificate that the stamp of the connection's session speaks of. The reference
     /// keeps its address from being that of another one.
     certificate: Mutex<Option<X509>>,
@@ -74,7 +76,8 @@ impl Connection {
             offered: Offered::Nothing,
             named: None,
             ticket: None,
-            answers: Vec::new(),
+            answers: Mutex::default(),
+            asks_ahead: false,
             certificate: Mutex::default(),
             given: None,
             own: Vec::new(),
@@ -167,18 +170,28 @@ impl Connection {
 
     /// What the store said to `key` earlier in this handshake.
     pub(crate) fn answer(&self, key: &SessionKey) -> Option<Result<Session, Reason>> {
-        let (_, answer) = self.answers.iter().find(|(asked, _)| asked == key)?;
+        let answers = self.answers.lock();
+        let (_, answer) = answers.iter().find(|(asked, _)| asked == key)?;
         Some(answer.clone())
     }
 
-    pub(crate) fn remember_answer(&mut self, key: SessionKey, answer: Result<Session, Reason>) {
-        self.answers.push((key, answer));
+    pub(crate) fn remember_answer(&self, key: SessionKey, answer: Result<Session, Reason>) {
+        self.answers.lock().push((key, answer));
     }
 
-    /// Whether the store may be asked once more. A TLS 1.3 client may offer a thousand tickets, and
+    #[cfg(feature = "tokio")]
+    pub(crate) fn ask_ahead(&mut self) {
+        self.asks_ahead = true;
+    }
+
+    pub(crate) fn asks_ahead(&self) -> bool {
+        self.asks_ahead
+    }
+
+    /// How often the store may still be asked. A TLS 1.3 client may offer a thousand tickets, and
     /// each is looked up before any is proven to be the client's.
-    pub(crate) fn may_ask(&self) -> bool {
-        self.answers.len() < MAX_LOOKUPS
+    pub(crate) fn lookups_left(&self) -> usize {
+        MAX_LOOKUPS - self.answers.lock().len()
     }
 
     pub(crate) fn give(&mut self, key: SessionKey) {
@@ -228,7 +241,7 @@ impl Connection {
         if let Some(key) = self.given.take().filter(|_| ours) {
             self.made(key, version == SslVersion::TLS1_3);
         }
-        self.answers = Vec::new();
+        *self.answers.get_mut() = Vec::new();
         // With early data OpenSSL says so before the client's Finished, which a connection that is
         // being failed does not read.
         if self.outcome.is_some() || self.failed {

@@ -176,6 +176,8 @@ impl SslContextBuilderExt for SslContextBuilder {
             missed: Missed::default(),
             authority: OnceLock::new(),
         })?;
+        #[cfg(feature = "tokio")]
+        crate::accept::install(self, policy);
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 
 #![allow(unsafe_code)]
 
-use std::ffi::{CStr, CString, c_int, c_long};
+use std::ffi::{CStr, CString, c_int, c_long, c_uint};
 use std::ptr;
 use std::slice;
 use std::sync::{Arc, OnceLock};
@@ -125,8 +125,6 @@ pub(crate) fn install(
 /// set: of what decides which sessions OpenSSL looks up where, and of the rest.
 pub(crate) fn has_settings(ssl: &SslRef, settings: &Settings) -> (bool, bool) {
     let context = ssl.ssl_context().as_ptr();
-    // SAFETY: a reference to an SSL is live.
-    let options = unsafe { SSL_get_options(ssl.as_ptr()) };
     // SAFETY: this control reads a field of a live context.
     let cache_mode =
         unsafe { sys::SSL_CTX_ctrl(context, SSL_CTRL_GET_SESS_CACHE_MODE, 0, ptr::null_mut()) };
@@ -140,12 +138,17 @@ pub(crate) fn has_settings(ssl: &SslRef, settings: &Settings) -> (bool, bool) {
     } else {
         new.is_none() && get.is_none()
     };
-    let no_ticket = options & sys::SSL_OP_NO_TICKET != 0;
     let cache = callbacks && cache_mode == c_long::from(settings.cache_mode.bits());
-    let rest = no_ticket == settings.no_ticket
+    let rest = has_option(ssl, sys::SSL_OP_NO_TICKET) == settings.no_ticket
         && ssl.num_tickets() == settings.num_tickets
         && ssl.max_early_data() == 0;
     (cache, rest)
+}
+
+/// Whether the connection has this option; OpenSSL copies those of the context that it begins with.
+pub(crate) fn has_option(ssl: &SslRef, option: u64) -> bool {
+    // SAFETY: reads a field of a live SSL.
+    unsafe { SSL_get_options(ssl.as_ptr()) & option != 0 }
 }
 
 pub(crate) fn as_context(builder: &SslContextBuilder) -> &SslContextRef {
@@ -371,14 +374,18 @@ pub(crate) fn certificate_len(certificate: &X509Ref) -> usize {
     usize::try_from(len).unwrap_or(usize::MAX)
 }
 
-/// The server name extension of the ClientHello that is being processed: its bytes, or `None` if
-/// there is none. `SSL_get_servername` knows it only later.
+/// The server name extension of the ClientHello that is being processed; `SSL_get_servername` knows
+/// it only later.
 pub(crate) fn server_name_extension(ssl: &SslRef) -> Option<&[u8]> {
+    client_hello_extension(ssl, TLSEXT_TYPE_SERVER_NAME)
+}
+
+/// The bytes of an extension of the ClientHello that is being processed, or `None` if there is none.
+pub(crate) fn client_hello_extension(ssl: &SslRef, number: c_uint) -> Option<&[u8]> {
     let (mut data, mut len) = (ptr::null(), 0);
     // SAFETY: `ssl` is live, and both outputs are writable. Without a ClientHello there is nothing.
-    let found = unsafe {
-        sys::SSL_client_hello_get0_ext(ssl.as_ptr(), TLSEXT_TYPE_SERVER_NAME, &mut data, &mut len)
-    };
+    let found =
+        unsafe { sys::SSL_client_hello_get0_ext(ssl.as_ptr(), number, &mut data, &mut len) };
     if found != 1 {
         return None;
     }
@@ -397,4 +404,37 @@ pub(crate) fn connection(ssl: &SslRef) -> Option<&Connection> {
 
 pub(crate) fn connection_mut(ssl: &mut SslRef) -> Option<&mut Connection> {
     ssl.ex_data_mut(*CONNECTION.get()?)
+}
+
+#[cfg(feature = "tokio")]
+pub(crate) use suspend::*;
+
+/// What only an asynchronous accept needs.
+#[cfg(feature = "tokio")]
+mod suspend {
+    use super::*;
+
+    static MAY_SUSPEND: OnceLock<Index<Ssl, ()>> = OnceLock::new();
+
+    /// Marks a connection whose driver knows what to do when its handshake is suspended.
+    pub(crate) fn let_suspend(ssl: &mut SslRef) -> Result<(), ErrorStack> {
+        ssl.set_ex_data(*get_or_make(&MAY_SUSPEND, Ssl::new_ex_index)?, ());
+        Ok(())
+    }
+
+    pub(crate) fn may_suspend(ssl: &SslRef) -> bool {
+        MAY_SUSPEND
+            .get()
+            .and_then(|index| ssl.ex_data(*index))
+            .is_some()
+    }
+
+    /// Whether the settings of the connection let it negotiate TLS 1.3.
+    pub(crate) fn has_tls13(ssl: &SslRef) -> bool {
+        let get = sys::SSL_CTRL_GET_MAX_PROTO_VERSION;
+        // SAFETY: this control reads a field of a live SSL; 0 is no limit.
+        let max = unsafe { sys::SSL_ctrl(ssl.as_ptr(), get, 0, ptr::null_mut()) };
+        (max == 0 || max >= c_long::from(sys::TLS1_3_VERSION))
+            && !has_option(ssl, sys::SSL_OP_NO_TLSv1_3)
+    }
 }

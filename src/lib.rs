@@ -1,5 +1,7 @@
 #![doc = include_str!("../README.md")]
 
+#[cfg(feature = "tokio")]
+mod accept;
 mod binding;
 mod connection;
 mod context;
@@ -22,6 +24,8 @@ mod stateless;
 mod stats;
 mod store;
 
+#[cfg(feature = "tokio")]
+pub use accept::accept_async;
 pub use context::{SslContextBuilderExt, SslRefExt};
 pub use error::Error;
 #[cfg(feature = "redis")]

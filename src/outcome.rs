@@ -132,7 +132,8 @@ counted! {
         ClientCertificate => "client certificate",
         /// The policy was told to forget the session.
         Forgotten => "forgotten",
-        /// The store failed: an error, a panic, or an answer that is not the session asked for.
+        /// The store failed: an error, a panic, an answer that is not the session asked for, or, in
+        /// an asynchronous accept, no answer by the deadline.
         StoreFailed => "store failed",
         /// The policy is [`off`](crate::Resumption::off).
         Off => "off",

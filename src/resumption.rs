@@ -9,6 +9,8 @@ use std::time::{Duration, SystemTime};
 use openssl::sha::Sha256;
 use openssl::ssl::SslSessionCacheMode;
 
+#[cfg(feature = "tokio")]
+use crate::accept::Suspension;
 use crate::context::Settings;
 use crate::forgotten::Forgotten;
 use crate::guard::{DropShield, catch};
@@ -43,6 +45,8 @@ pub struct Resumption {
     single_use: bool,
     strict: bool,
     max_session_size: usize,
+    #[cfg(feature = "tokio")]
+    pub(crate) suspension: Suspension,
     shared: Arc<Shared>,
 }
 
@@ -138,6 +142,8 @@ impl Resumption {
             single_use: false,
             strict: false,
             max_session_size: Self::DEFAULT_MAX_SESSION_SIZE,
+            #[cfg(feature = "tokio")]
+            suspension: Suspension::default(),
             shared: Arc::default(),
         }
     }
@@ -452,7 +458,8 @@ impl fmt::Debug for Resumption {
             Mode::Hybrid(..) => "hybrid",
             Mode::Off => "off",
         };
-        f.debug_struct("Resumption")
+        let mut shown = f.debug_struct("Resumption");
+        shown
             .field("mode", &mode)
             .field("scope", &String::from_utf8_lossy(&self.scope))
             .field("lifetime", &self.lifetime)
@@ -462,8 +469,10 @@ impl fmt::Debug for Resumption {
             .field("single_use", &self.single_use)
             .field("strict", &self.strict)
             .field("max_session_size", &self.max_session_size)
-            .field("keys", &self.keys())
-            .finish_non_exhaustive()
+            .field("keys", &self.keys());
+        #[cfg(feature = "tokio")]
+        shown.field("suspension", &self.suspension);
+        shown.finish_non_exhaustive()
     }
 }
 

@@ -16,7 +16,7 @@ use crate::stamp::{Claims, Here};
 use crate::store::{Session, SessionKey, StoreError};
 
 /// The length of every session id that OpenSSL makes. What a client sends may be shorter.
-const ID_LEN: usize = 32;
+pub(crate) const ID_LEN: usize = 32;
 
 const CHECKSUM_LEN: usize = 8;
 
@@ -94,7 +94,7 @@ pub(crate) fn get_session(ssl: &mut SslRef, id: &[u8], now: SystemTime) -> Optio
     }
 }
 
-fn key_of(policy: &Resumption, version: SslVersion, id: &[u8]) -> SessionKey {
+pub(crate) fn key_of(policy: &Resumption, version: SslVersion, id: &[u8]) -> SessionKey {
     SessionKey::derive(policy.scope_bytes(), version == SslVersion::TLS1_3, id)
 }
 
@@ -114,12 +114,15 @@ fn find(connection: &mut Connection, id: &[u8], here: &Here) -> Result<SslSessio
         return decode(&key, id, &answer?).ok_or(Reason::StoreFailed);
     }
     let policy = connection.policy();
-    if !connection.may_ask() {
+    if connection.lookups_left() == 0 {
         policy.counters().capped.add_one();
         return Err(Reason::NotFound);
     }
-    let once = is_taken(policy, here.version);
-    let (answer, session) = match ask(policy, &key, id, once, here.now) {
+    if connection.asks_ahead() {
+        // This is not the thread to wait for the store.
+        return Err(Reason::NotFound);
+    }
+    let (answer, session) = match ask(policy, here.version, id, here.now) {
         Ok((record, session)) => (Ok(record), Ok(session)),
         Err(reason) => (Err(reason), Err(reason)),
     };
@@ -128,17 +131,17 @@ fn find(connection: &mut Connection, id: &[u8], here: &Here) -> Result<SslSessio
 }
 
 /// Asks the store, and counts what it says: one of hit, miss, expired or error.
-fn ask(
+pub(crate) fn ask(
     policy: &Resumption,
-    key: &SessionKey,
+    version: SslVersion,
     id: &[u8],
-    once: bool,
     now: SystemTime,
 ) -> Result<(Session, SslSession), Reason> {
+    let key = &key_of(policy, version, id);
     let counters = policy.counters();
     let store = policy.store().ok_or(Reason::NotFound)?;
     let look = || {
-        if once {
+        if is_taken(policy, version) {
             store.take(key)
         } else {
             store.get(key)

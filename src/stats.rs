@@ -132,6 +132,10 @@ pub struct StoreStats {
     pub too_large: u64,
     /// Lookups not made because the client had offered four others in the same handshake.
     pub capped: u64,
+    /// Handshakes that were suspended for the store's answer and went on without it, because its
+    /// deadline had passed (feature `tokio`). A lookup that has begun goes on, and is counted by its
+    /// answer as well.
+    pub late: u64,
     /// What the store says of itself; `None` if it says nothing, or the mode has no store.
     pub usage: Option<Usage>,
 }
@@ -187,6 +191,7 @@ pub(crate) struct Counters {
     pub(crate) removed: Counter,
     pub(crate) too_large: Counter,
     pub(crate) capped: Counter,
+    pub(crate) late: Counter,
     pub(crate) sealed: Counter,
     pub(crate) unsealed: Counter,
     opened: Counter,
@@ -258,6 +263,7 @@ impl Counters {
                 removed: self.removed.get(),
                 too_large: self.too_large.get(),
                 capped: self.capped.get(),
+                late: self.late.get(),
                 usage: None,
             },
             tickets: TicketStats {

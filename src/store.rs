@@ -32,13 +32,13 @@ pub use write_behind::WriteBehind;
 /// A place for stateful sessions.
 ///
 /// A store knows neither scopes nor session ids, only keys and opaque bytes. It is called in the
-/// middle of handshakes, on the thread that drives them, so it bounds its own time. The library
+/// middle of handshakes, on the thread that drives them (lookups in `accept_async` of the feature
+/// `tokio` on another), so it bounds its own time. The library
 /// measures each call, counts the slow ones, and turns an error or a panic into a full handshake:
 /// "not found" is always a correct answer.
 ///
 /// [`Sealed`], [`CircuitBreaker`], [`Tiered`] and [`WriteBehind`] are stores over a store. `Arc<S>`
-/// and `Box<S>` are stores too: keep a clone of an `Arc` to reach yours later. On an asynchronous
-/// server a slow store blocks the executor's thread.
+/// and `Box<S>` are stores too: keep a clone of an `Arc` to reach yours later.
 ///
 /// ```
 /// use std::collections::HashMap;

@@ -55,37 +55,9 @@ fn counting() -> (Arc<Counting>, Resumption) {
     (store, policy)
 }
 
-/// A vector with its length before it in `prefix` bytes.
-fn vector(prefix: usize, content: &[u8]) -> Vec<u8> {
-    [&content.len().to_be_bytes()[8 - prefix..], content].concat()
-}
-
-/// The first flight of a client with these groups, in which it offers a thousand stateful tickets,
-/// each with an age, and one binder for all: OpenSSL looks at binders only when it has found a
-/// session.
+/// `offering` a thousand stateful tickets.
 fn hello(groups: &str) -> Vec<u8> {
-    let hello = with_groups(groups).hello(None);
-    // A record header of five bytes and a message header of four, then version and random.
-    let body = &hello[9..];
-    let mut at = 2 + 32;
-    at += 1 + usize::from(body[at]);
-    at += 2 + usize::from(u16::from_be_bytes([body[at], body[at + 1]]));
-    at += 1 + usize::from(body[at]);
-    let (fixed, extensions) = (&body[..at], &body[at + 2..]);
-
-    let identity = |i: usize| {
-        let mut ticket = [0xaa; 32];
-        ticket[..8].copy_from_slice(&i.to_be_bytes());
-        [&vector(2, &ticket)[..], &[0; 4]].concat()
-    };
-    let identities: Vec<u8> = (0..1_000).flat_map(identity).collect();
-    let offered = [vector(2, &identities), vector(2, &vector(1, &[0; 32]))].concat();
-    let pre_shared_key = [&[0, 41][..], &vector(2, &offered)].concat();
-    let extensions = vector(2, &[extensions, &pre_shared_key].concat());
-    let message = [&[1][..], &vector(3, &[fixed, &extensions].concat())].concat();
-    // Records hold 16 KiB at most.
-    let record = |part: &[u8]| [&[22, 3, 1][..], &vector(2, part)].concat();
-    message.chunks(16_000).flat_map(record).collect()
+    offering(groups, (0..1_000).map(ticket_of_nobody))
 }
 
 /// Sends the hellos, the second one when the first is answered, and leaves; the bytes of the

@@ -54,22 +54,33 @@ fn renegotiating(
 
 /// Connects `client`, which then renegotiates, asking for `name` and offering `session`: whether
 /// the server resumed it, if it went well.
-#[expect(unsafe_code, reason = "the `openssl` crate does not renegotiate")]
 fn renegotiate(
     context: &SslContext,
     client: &Client,
     session: &[u8],
     name: &str,
 ) -> Result<bool, String> {
-    let (near, far) = UnixStream::pair().unwrap();
-    let ssl = Ssl::new(context).unwrap();
-    let server = thread::spawn(move || {
+    renegotiate_at(context, client, session, name, |ssl, far| {
         let mut stream = ssl.accept(far).unwrap();
         let read = stream.read_exact(&mut [0]);
         let reused = stream.ssl().session_reused();
         let _ = stream.write_all(b"!");
         read.map(|()| reused).map_err(|error| error.to_string())
-    });
+    })
+}
+
+/// The same with a server that reads a byte and answers with one.
+#[expect(unsafe_code, reason = "the `openssl` crate does not renegotiate")]
+fn renegotiate_at(
+    context: &SslContext,
+    client: &Client,
+    session: &[u8],
+    name: &str,
+    server: impl FnOnce(Ssl, UnixStream) -> Result<bool, String> + Send + 'static,
+) -> Result<bool, String> {
+    let (near, far) = UnixStream::pair().unwrap();
+    let ssl = Ssl::new(context).unwrap();
+    let server = thread::spawn(move || server(ssl, far));
     let mut stream = client.connect(near, None).unwrap();
     let pointer = stream.ssl().as_ptr();
     // SAFETY: nothing else uses the SSL meanwhile.
@@ -143,5 +154,36 @@ fn a_renegotiation_under_a_victims_id_does_not_touch_the_victims_session() {
         assert_eq!(went, Ok(false), "strict {strict}: full");
         let met = meet(&context, &victim, victims.next());
         assert_eq!(met.agreed(), Resumed(Source::Store), "strict {strict}");
+    }
+}
+
+/// Nobody would go on with it.
+#[cfg(feature = "tokio")]
+#[test]
+fn a_renegotiation_after_an_asynchronous_accept_is_not_suspended() {
+    use openssl_resumption::{MemoryStore, accept_async};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let policy = Resumption::stateful(MemoryStore::default()).suspend_lookups();
+    let context = renegotiating(&policy, |_| ());
+    for kind in [Kind::Tls12, Kind::Tls12WithoutTickets] {
+        let first = meet(&context, &client(kind), None);
+        let session = first.next().unwrap();
+        let went = renegotiate_at(&context, &client(kind), session, "a.example", |ssl, far| {
+            let serve = async {
+                far.set_nonblocking(true).unwrap();
+                let far = tokio::net::UnixStream::from_std(far).unwrap();
+                let mut stream = accept_async(ssl, far).await.unwrap();
+                let read = stream.read_u8().await;
+                let reused = stream.ssl().session_reused();
+                let _ = stream.write_all(b"!").await;
+                read.map(|_| reused).map_err(|error| error.to_string())
+            };
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
+            runtime.unwrap().block_on(serve)
+        });
+        assert_eq!(went, Ok(false), "{kind:?}: full");
     }
 }

@@ -29,10 +29,12 @@ pub use support::{Client, Identity, Kind, Seen, mint, mint_until};
 
 mod certificates;
 pub mod child;
+mod hello;
 pub mod process;
 mod session;
 
 pub use certificates::*;
+pub use hello::*;
 pub use session::*;
 
 /// What most servers begin with.
