@@ -73,6 +73,26 @@ fn four_lookups_however_many_tickets_are_offered() {
 }
 
 #[test]
+fn a_ticket_that_is_offered_often_is_looked_up_once() {
+    let (store, policy) = watched();
+    let context = context(&policy);
+    let hello = offering("P-256", [0, 0, 0, 0, 1, 0, 2].map(ticket_of_nobody));
+    let keys = asked_ahead(&store, &context, std::slice::from_ref(&hello));
+    assert_eq!(keys.len(), 3);
+    assert_eq!(keys, asked(&store, &context, &[hello]));
+}
+
+/// OpenSSL tries to open them.
+#[test]
+fn tickets_of_a_hybrid_policy_are_not_looked_up_however_long_they_are() {
+    let store = Arc::new(Watched::default());
+    let policy = Resumption::hybrid(Arc::clone(&store), TicketKeys::random());
+    let context = context(&policy.suspend_lookups());
+    let hello = offering("P-256", [ticket_of_nobody(0)]);
+    assert_eq!(asked_ahead(&store, &context, &[hello]), []);
+}
+
+#[test]
 fn four_lookups_in_both_hellos_of_a_hello_retry_request_together() {
     // In the second hello some are the same, and some more there are.
     for (first, second, expected) in [(1, 2..4, 3), (2, 1..3, 3), (3, 2..9, 4), (9, 5..9, 4)] {
