@@ -71,7 +71,7 @@ mod hello;
 /// # Lookups
 ///
 /// A suspended handshake is one task of `spawn_blocking`, so the runtime's `max_blocking_threads`
-/// bounds how many lookups run at the same time. It asks the store for what the client offers, in
+/// bounds how many lookups run at the same time; others wait, up to their deadline. It asks the store for what the client offers, in
 /// the client's order: a TLS 1.2 session id, or the stateful tickets of TLS 1.3 up to the first that
 /// is found, at most four in a handshake. OpenSSL then goes on, and is told what was found; all
 /// checks are made then. It may ask again after a HelloRetryRequest; the store is not.
@@ -81,8 +81,9 @@ mod hello;
 /// the store is a full handshake as it is in any accept.
 ///
 /// Under [`single_use`](Resumption::single_use) a lookup takes the session out of the store. If the
-/// deadline passes meanwhile, or the handshake is cancelled or fails, that session is gone, and its
-/// client does a full handshake. A lookup that has not begun by then is not made.
+/// deadline passes meanwhile, or the handshake is cancelled, fails, or goes on without asking for it,
+/// that session is gone, and its client does a full handshake. A lookup that has not begun when it is
+/// given up is not made.
 ///
 /// # Writes
 ///

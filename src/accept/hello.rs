@@ -20,7 +20,7 @@ const SUPPORTED_VERSIONS: c_uint = 43;
 ///
 /// The version is not negotiated yet. Should it turn out to be another one after all (the server has
 /// no certificate that TLS 1.3 allows), what is asked for then has not been looked up: a full
-/// handshake.
+/// handshake. And OpenSSL asks for nothing if the client does not say how it would use a ticket.
 pub(super) fn offered(ssl: &SslRef) -> Option<(SslVersion, Vec<Id>)> {
     let extension = |number| ffi::client_hello_extension(ssl, number);
     let sealed = !ffi::has_option(ssl, sys::SSL_OP_NO_TICKET);
