@@ -1,6 +1,4 @@
 //! Real clients against the `server` example: `openssl s_client` and Python's `ssl`.
-//!
-//! Not `s_client -reconnect`: it cannot resume TLS 1.3 (openssl#10714).
 
 #![cfg(unix)]
 
@@ -12,7 +10,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use common::process::{Scratch, Server, body, example, run};
+use common::process::{self, Scratch, Server, body, example, run};
 use common::{Client, Kind, mint};
 use serde_json::Value;
 
@@ -37,27 +35,12 @@ fn assert_is(answer: &Value, resumed_from: Option<&str>, what: &str) {
 }
 
 /// One connection of `s_client`, and whether it says that the session was reused.
-fn s_client(address: SocketAddr, args: &[&str], files: [(&str, &Path); 2]) -> (Value, bool) {
-    let mut command = Command::new("openssl");
-    command
-        .args(["s_client", "-ign_eof", "-connect", &address.to_string()])
-        .args(args);
-    for (flag, file) in files {
-        if flag == "-sess_out" || file.exists() {
-            command.arg(flag).arg(file);
-        }
-    }
-    let output = run(&mut command, REQUEST);
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let said = text.lines().any(|line| line.starts_with("Reused, TLSv1"));
-    assert!(
-        said || text.lines().any(|line| line.starts_with("New, TLSv1")),
-        "{text}"
-    );
+fn s_client(address: SocketAddr, args: &[&str], session: &Path) -> (Value, bool) {
+    let (text, reused) = process::s_client(address, args, session, REQUEST);
     let response = &text[text
         .find("HTTP/1.")
         .unwrap_or_else(|| panic!("no answer: {text}"))..];
-    (body(response), said)
+    (body(response), reused)
 }
 
 #[test]
@@ -73,12 +56,11 @@ fn s_client_resumes_as_the_table_says() {
         for (args, resumed_from) in clients.into_iter().zip(row) {
             let what = format!("{mode} {args:?}");
             let file = scratch.0.join(format!("{mode}{}", args.concat()));
-            let files = [("-sess_in", file.as_path()), ("-sess_out", &file)];
-            let (first, reused) = s_client(server.address, args, files);
+            let (first, reused) = s_client(server.address, args, &file);
             assert!(!reused, "{what}");
             assert_is(&first, None, &what);
             for _ in 0..3 {
-                let (second, reused) = s_client(server.address, args, files);
+                let (second, reused) = s_client(server.address, args, &file);
                 assert_eq!(reused, resumed_from.is_some(), "{what}");
                 assert_is(&second, resumed_from, &what);
             }
@@ -290,13 +272,12 @@ fn sighup_ends_all_sessions_if_told_so() {
         let server = Server::start(&["--mode", mode, "--forget-on", "SIGHUP", "--tls", "1.2"]);
         let scratch = Scratch::new(&format!("sighup-{mode}"));
         let file = scratch.0.join("session");
-        let files = [("-sess_in", file.as_path()), ("-sess_out", &file)];
-        let (_, reused) = s_client(server.address, &[], files);
+        let (_, reused) = s_client(server.address, &[], &file);
         assert!(!reused);
-        let (_, reused) = s_client(server.address, &[], files);
+        let (_, reused) = s_client(server.address, &[], &file);
         assert!(reused, "{mode}");
         server.signal("HUP");
-        let (answer, reused) = s_client(server.address, &[], files);
+        let (answer, reused) = s_client(server.address, &[], &file);
         assert!(!reused, "{mode}");
         assert_eq!(answer["reason"], "forgotten", "{mode}");
     }
@@ -310,12 +291,8 @@ fn the_servers_own_certificate_and_version_are_as_told() {
     let key = scratch.write("key.pem", &identity.key.private_key_to_pem_pkcs8().unwrap());
     for (version, spoken) in [("1.2", "TLSv1.2"), ("1.3", "TLSv1.3")] {
         let server = Server::start(&["--tls", version, "--cert", &cert, "--key", &key]);
-        let none = [("-sess_in", Path::new("/nonexistent")); 2];
-        let (answer, _) = s_client(
-            server.address,
-            &["-CAfile", &cert, "-verify_return_error"],
-            none,
-        );
+        let verify = ["-CAfile", &cert, "-verify_return_error"];
+        let (answer, _) = s_client(server.address, &verify, &scratch.0.join(spoken));
         assert_eq!(answer["version"], spoken);
         assert_eq!(answer["mode"], "stateful", "the default");
     }

@@ -195,7 +195,8 @@ impl Client {
         std::mem::take(&mut stream.get_mut().0)
     }
 
-    fn ssl(&self, session: Option<&[u8]>) -> Result<Ssl, ErrorStack> {
+    /// What an asynchronous stream is made of, which offers `session`.
+    pub fn ssl(&self, session: Option<&[u8]>) -> Result<Ssl, ErrorStack> {
         self.sessions
             .lock()
             .expect("no panic under this lock")
@@ -213,7 +214,7 @@ impl Client {
     /// The sessions that the client has got from this connection so far.
     pub fn sessions<S>(&self, stream: &SslStream<S>) -> Vec<Vec<u8>> {
         if stream.ssl().version2() == Some(SslVersion::TLS1_3) {
-            return std::mem::take(&mut *self.sessions.lock().expect("no panic under this lock"));
+            return self.given();
         }
         // The callback does not report a ticket renewed in a resumption. Without an id the session
         // cannot be offered.
@@ -225,6 +226,12 @@ impl Client {
             .into_iter()
             .flat_map(|session| session.to_der())
             .collect()
+    }
+
+    /// The sessions that OpenSSL has reported from this connection: not a TLS 1.2 ticket that was
+    /// renewed in a resumption.
+    pub fn given(&self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut *self.sessions.lock().expect("no panic under this lock"))
     }
 
     /// Reads until the server closes, closes too, and returns what there was to see.

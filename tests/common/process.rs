@@ -1,14 +1,14 @@
-//! Processes: the `server` example, and whatever else a test runs.
+//! Processes: the `server` example, those of `examples/frameworks`, and whatever else a test runs.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-/// The `server` example, stopped when dropped.
+/// A server that says where it listens, stopped when dropped.
 pub struct Server {
     process: Child,
     pub address: SocketAddr,
@@ -28,6 +28,7 @@ pub fn example(name: &str) -> PathBuf {
 }
 
 impl Server {
+    /// The `server` example.
     pub fn start(args: &[&str]) -> Self {
         Self::start_with(args, |_| ())
     }
@@ -38,18 +39,26 @@ impl Server {
         // Of two the last one counts.
         command.args(["--listen", "127.0.0.1:0"]).args(args);
         prepare(&mut command);
-        let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
+        Self::run(&mut command)
+    }
+
+    pub fn run(command: &mut Command) -> Self {
+        let process = command.stdout(Stdio::piped()).spawn().unwrap();
+        let address = SocketAddr::from(([0; 4], 0));
+        let mut server = Self { process, address };
+        let line = server.line();
+        let address = line.strip_prefix("listening on ").expect(&line);
+        server.address = address.parse().unwrap();
+        server
+    }
+
+    /// The next line that it prints; it prints none before it is waited for.
+    pub fn line(&mut self) -> String {
         let mut line = String::new();
-        BufReader::new(process.stdout.as_mut().unwrap())
+        BufReader::new(self.process.stdout.as_mut().unwrap())
             .read_line(&mut line)
             .unwrap();
-        let address = line
-            .trim()
-            .strip_prefix("listening on ")
-            .expect(&line)
-            .parse()
-            .unwrap();
-        Self { process, address }
+        line.trim_end().to_owned()
     }
 
     pub fn signal(&self, signal: &str) {
@@ -96,6 +105,31 @@ pub fn run(command: &mut Command, input: &[u8]) -> Output {
     let output = child.wait_with_output().unwrap();
     drop(stdin);
     output
+}
+
+/// One connection of `openssl s_client`, which offers the session in the file if it exists and
+/// leaves its own there: what it prints, and whether it says that the session was reused.
+///
+/// Not `s_client -reconnect`: it cannot resume TLS 1.3 (openssl#10714).
+pub fn s_client(
+    address: SocketAddr,
+    args: &[&str],
+    session: &Path,
+    request: &[u8],
+) -> (String, bool) {
+    let mut command = Command::new("openssl");
+    command
+        .args(["s_client", "-ign_eof", "-connect", &address.to_string()])
+        .args(args);
+    if session.exists() {
+        command.arg("-sess_in").arg(session);
+    }
+    let output = run(command.arg("-sess_out").arg(session), request);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let said = |word| text.lines().any(|line| line.starts_with(word));
+    let reused = said("Reused, TLSv1");
+    assert!(reused || said("New, TLSv1"), "{text}");
+    (text, reused)
 }
 
 /// A directory that is removed when dropped.
