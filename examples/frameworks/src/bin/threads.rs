@@ -1,0 +1,35 @@
+//! Plain threads, one for each connection.
+
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::thread;
+
+use openssl::ssl::SslStream;
+use openssl_resumption::{Resumption, SslContextBuilderExt, SslRefExt};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let policy = frameworks::policy();
+    let mut acceptor = frameworks::acceptor()?;
+    acceptor.set_resumption(&policy)?;
+    let acceptor = acceptor.build();
+
+    let listener = TcpListener::bind(frameworks::address())?;
+    println!("listening on {}", listener.local_addr()?);
+    for tcp in listener.incoming() {
+        let (tcp, acceptor, policy) = (tcp?, acceptor.clone(), policy.clone());
+        thread::spawn(move || match acceptor.accept(tcp) {
+            Ok(tls) => serve(tls, &policy).unwrap_or_else(|error| eprintln!("{error}")),
+            Err(error) => eprintln!("{error}"),
+        });
+    }
+    Ok(())
+}
+
+fn serve(mut tls: SslStream<TcpStream>, policy: &Resumption) -> io::Result<()> {
+    if tls.read(&mut [0; 4096])? > 0 {
+        let response = frameworks::response(policy, tls.ssl().resumption());
+        tls.write_all(response.as_bytes())?;
+    }
+    let _ = tls.shutdown(); // the client may be gone
+    Ok(())
+}

@@ -1,0 +1,50 @@
+//! What the examples share: the policy that an argument names, a certificate, and the answer.
+#![cfg(unix)]
+
+#[path = "../../support/mod.rs"]
+pub mod support;
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use openssl::error::ErrorStack;
+use openssl::ssl::{SslAcceptor, SslAcceptorBuilder, SslMethod};
+use openssl_resumption::{MemoryStore, Outcome, Resumption, TicketKeys};
+
+/// Where the examples listen: on the port that `PORT` in the environment says, or any that is free.
+pub fn address() -> SocketAddr {
+    let port = std::env::var("PORT").map_or(0, |port| port.parse().expect("a port"));
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+/// The mode that the argument of the program names.
+pub fn policy() -> Resumption {
+    match std::env::args().nth(1).as_deref() {
+        Some("stateful") => Resumption::stateful(MemoryStore::default()),
+        Some("stateless") => Resumption::stateless(TicketKeys::random()),
+        _ => {
+            eprintln!("say which mode: stateful or stateless");
+            std::process::exit(2);
+        }
+    }
+}
+
+/// What each of the servers has instead of files: a new certificate for localhost.
+pub fn acceptor() -> Result<SslAcceptorBuilder, ErrorStack> {
+    let identity = support::mint("localhost", None)?;
+    let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server())?;
+    acceptor.set_certificate(&identity.cert)?;
+    acceptor.set_private_key(&identity.key)?;
+    Ok(acceptor)
+}
+
+/// What the servers answer: what became of this connection, and of all so far.
+pub fn report(policy: &Resumption, outcome: Option<Outcome>) -> String {
+    let outcome = outcome.map_or_else(|| "no policy".into(), |outcome| outcome.to_string());
+    let all = policy.stats().handshakes();
+    format!("{outcome} ({} full, {} resumed)\n", all.full, all.resumed)
+}
+
+/// `report` as an HTTP response, for servers that have no framework to make one.
+pub fn response(policy: &Resumption, outcome: Option<Outcome>) -> String {
+    format!("HTTP/1.0 200 OK\r\n\r\n{}", report(policy, outcome))
+}
