@@ -1,21 +1,19 @@
-//! hyper over tokio-openssl.
+//! hyper over `accept_async`, with which a store that is slow holds no thread of the runtime.
 
 use std::convert::Infallible;
 use std::error::Error;
-use std::pin::Pin;
 
 use hyper::Response;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use openssl::ssl::{Ssl, SslAcceptor};
-use openssl_resumption::{Resumption, SslContextBuilderExt, SslRefExt};
+use openssl_resumption::{Resumption, SslContextBuilderExt, SslRefExt, accept_async};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_openssl::SslStream;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let policy = frameworks::policy();
+    let policy = frameworks::policy().suspend_lookups();
     let mut acceptor = frameworks::acceptor()?;
     acceptor.set_resumption(&policy)?;
     let acceptor = acceptor.build();
@@ -38,8 +36,7 @@ async fn serve(
     tcp: TcpStream,
     policy: &Resumption,
 ) -> Result<(), Box<dyn Error>> {
-    let mut tls = SslStream::new(Ssl::new(acceptor.context())?, tcp)?;
-    Pin::new(&mut tls).accept().await?;
+    let tls = accept_async(Ssl::new(acceptor.context())?, tcp).await?;
     let outcome = tls.ssl().resumption();
     let answer = service_fn(|_| async move {
         Ok::<_, Infallible>(Response::new(frameworks::report(policy, outcome)))
