@@ -1,5 +1,4 @@
 //! What the examples share: the policy that an argument names, a certificate, and the answer.
-#![cfg(unix)]
 
 #[path = "../../support/mod.rs"]
 pub mod support;
