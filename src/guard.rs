@@ -1,4 +1,4 @@
-//! No panic of a store, a key source or our own crosses into OpenSSL.
+//! No panic of a store, a key source, a hook or our own crosses into OpenSSL.
 
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, UnwindSafe, catch_unwind};

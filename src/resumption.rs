@@ -15,6 +15,7 @@ use crate::context::Settings;
 use crate::forgotten::Forgotten;
 use crate::guard::{DropShield, catch};
 use crate::keys::TicketKeys;
+use crate::outcome::Outcome;
 use crate::stamp::{self, Binding, unix_seconds};
 use crate::stats::{Counters, Stats};
 use crate::store::SessionStore;
@@ -47,6 +48,7 @@ pub struct Resumption {
     max_session_size: usize,
     #[cfg(feature = "tokio")]
     pub(crate) suspension: Suspension,
+    on_outcome: Option<Hook>,
     shared: Arc<Shared>,
 }
 
@@ -74,6 +76,8 @@ pub enum ClientCertificates {
 }
 
 type Store = DropShield<Arc<dyn SessionStore>>;
+
+type Hook = DropShield<Arc<dyn Fn(&Outcome) + Send + Sync>>;
 
 #[derive(Clone)]
 enum Mode {
@@ -144,6 +148,7 @@ impl Resumption {
             max_session_size: Self::DEFAULT_MAX_SESSION_SIZE,
             #[cfg(feature = "tokio")]
             suspension: Suspension::default(),
+            on_outcome: None,
             shared: Arc::default(),
         }
     }
@@ -262,6 +267,25 @@ impl Resumption {
         self
     }
 
+    /// Calls `hook` with the outcome of each handshake that completes, once a connection, as
+    /// [`stats`](Self::stats) counts them: not when a handshake fails, and not again when a
+    /// connection renegotiates. None by default; another replaces the one before.
+    ///
+    /// It is called within the handshake, on the thread that drives it, so it must not block: let it
+    /// count, or send to a channel that does not wait. If it panics, the connection goes on as if it
+    /// had not; the panic is reported by the panic hook, and not counted.
+    ///
+    /// ```
+    /// use openssl_resumption::Resumption;
+    ///
+    /// let policy = Resumption::off().on_outcome(|outcome| println!("{outcome}"));
+    /// ```
+    #[must_use]
+    pub fn on_outcome(mut self, hook: impl Fn(&Outcome) + Send + Sync + 'static) -> Self {
+        self.on_outcome = Some(DropShield::new(Arc::new(hook)));
+        self
+    }
+
     /// Ends all sessions made so far, in the store and in tickets alike: from the next handshake on
     /// they are not resumed.
     ///
@@ -362,6 +386,13 @@ impl Resumption {
 
     pub(crate) fn scope_bytes(&self) -> &[u8] {
         &self.scope
+    }
+
+    /// Tells the hook; the caller has a guard around it.
+    pub(crate) fn tell(&self, outcome: &Outcome) {
+        if let Some(hook) = &self.on_outcome {
+            hook(outcome);
+        }
     }
 
     pub(crate) fn counters(&self) -> &Counters {

@@ -8,6 +8,7 @@ mod common;
 use std::ffi::c_int;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;
 
@@ -48,7 +49,7 @@ fn set_info_callback(context: *mut SSL_CTX, callback: InfoCallback) {
 fn info_callbacks_of_others_are_called_as_they_would_be_without_us() {
     let bare = acceptor().build().into_context();
     set_info_callback(SslContextRef::as_ptr(&bare), vhost);
-    let policy = Resumption::off();
+    let policy = Resumption::off().on_outcome(|_| panic!("a hook that keeps nobody else from it"));
     let mut builder = acceptor();
     set_info_callback(builder.as_ptr(), before);
     builder.set_servername_callback(move |ssl, _| {
@@ -157,6 +158,11 @@ fn server_random(ssl: &SslRef) -> [u8; 32] {
 #[test]
 fn a_renegotiated_connection_is_counted_once_and_keeps_its_outcome() {
     for (mode, policy) in modes() {
+        let told = Arc::new(AtomicUsize::new(0));
+        let hook = Arc::clone(&told);
+        let policy = policy.on_outcome(move |_| {
+            hook.fetch_add(1, SeqCst);
+        });
         let mut builder = acceptor();
         builder.clear_options(SslOptions::NO_RENEGOTIATION);
         builder.set_options(ALLOW_CLIENT_RENEGOTIATION);
@@ -165,6 +171,7 @@ fn a_renegotiated_connection_is_counted_once_and_keeps_its_outcome() {
         let client = Client::new(Kind::Tls12).unwrap();
         let first = renegotiate(&context, &client, None);
         assert_eq!(handshakes(&policy.stats()), (1, 0), "{mode}");
+        assert_eq!(told.load(SeqCst), 1, "{mode}");
         renegotiate(&context, &client, first.sessions.last().map(Vec::as_slice));
         let resumed = u64::from(mode != "off");
         assert_eq!(
@@ -172,5 +179,6 @@ fn a_renegotiated_connection_is_counted_once_and_keeps_its_outcome() {
             (2 - resumed, resumed),
             "{mode}"
         );
+        assert_eq!(told.load(SeqCst), 2, "{mode}");
     }
 }

@@ -121,6 +121,28 @@ fn a_key_source_that_panics() {
     });
 }
 
+#[test]
+fn a_hook_that_panics() {
+    in_child("a_hook_that_panics", || {
+        for (mode, policy) in modes() {
+            let dropped = Panicking;
+            let policy = policy.on_outcome(move |_| {
+                let _ = &dropped;
+                panic_any(Bomb)
+            });
+            let context = context(&policy);
+            for kind in [Kind::Tls12, Kind::Tls13] {
+                let met = meet_twice(&context, &Client::new(kind).unwrap());
+                met[0].agreed();
+                met[1].agreed();
+                assert_eq!(met[1].client.resumed, mode != "off", "{mode} {kind:?}");
+            }
+            drop(policy);
+            drop(context);
+        }
+    });
+}
+
 /// An `SSL` that the `openssl` crate did not make lacks that crate's own ex-data, on which its
 /// callbacks insist.
 #[expect(unsafe_code, reason = "this is what other bindings do")]
