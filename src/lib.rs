@@ -11,6 +11,8 @@ mod forgotten;
 mod guard;
 mod hkdf;
 mod keys;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 mod missed;
 mod outcome;
 #[cfg(feature = "redis")]

@@ -48,18 +48,24 @@ impl Outcome {
             Handshake::Resumed(source) => Some(source),
         }
     }
+
+    /// The protocol version as OpenSSL writes it: `TLSv1.3`.
+    #[must_use]
+    pub fn version_str(&self) -> &'static str {
+        match self.version {
+            SslVersion::TLS1_3 => "TLSv1.3",
+            SslVersion::TLS1_2 => "TLSv1.2",
+            SslVersion::TLS1_1 => "TLSv1.1",
+            SslVersion::TLS1 => "TLSv1",
+            _ => "unknown",
+        }
+    }
 }
 
 /// For people: `TLSv1.3 resumed: ticket`, `TLSv1.2 full: not found`.
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.version {
-            SslVersion::TLS1_3 => "TLSv1.3",
-            SslVersion::TLS1_2 => "TLSv1.2",
-            SslVersion::TLS1_1 => "TLSv1.1",
-            SslVersion::TLS1 => "TLSv1",
-            _ => "unknown version",
-        })?;
+        f.write_str(self.version_str())?;
         match self.handshake {
             Handshake::Full(reason) => write!(f, " full: {reason}"),
             Handshake::Resumed(source) => write!(f, " resumed: {source}"),
