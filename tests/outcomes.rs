@@ -47,7 +47,7 @@ fn each_handshake_is_told_once_with_the_outcome_of_its_connection() {
             let client = Client::new(kind).unwrap();
             let [first, second] = meet_twice(&context, &client);
             policy.forget_all();
-            let third = meet(&context, &client, second.next().or(first.next()));
+            let third = meet(&context, &client, second.next().or_else(|| first.next()));
             outcomes.extend([first, second, third].map(|met| {
                 met.agreed();
                 met.outcome.unwrap()

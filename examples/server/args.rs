@@ -10,6 +10,7 @@ use openssl::ssl::SslVersion;
 use openssl_resumption::{MemoryStore, Resumption};
 
 use crate::keys::KeyArgs;
+use crate::options::{Mode, listen, mode, parsed, split, tls};
 use crate::redis::RedisArgs;
 
 pub(crate) const USAGE: &str = "\
@@ -84,25 +85,6 @@ pub(crate) struct VhostArgs {
 pub(crate) enum Switch {
     ServerName,
     Hello,
-}
-
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Mode {
-    Stateful,
-    Stateless,
-    Hybrid,
-    Off,
-}
-
-impl Mode {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Stateful => "stateful",
-            Self::Stateless => "stateless",
-            Self::Hybrid => "hybrid",
-            Self::Off => "off",
-        }
-    }
 }
 
 /// Reads the arguments, or says in a sentence what is wrong with which.
@@ -188,19 +170,6 @@ pub(crate) fn parse(mut words: impl Iterator<Item = OsString>) -> Result<Command
     Ok(Command::Serve(Box::new(args)))
 }
 
-fn mode(value: &OsStr) -> Result<Mode, String> {
-    [Mode::Stateful, Mode::Stateless, Mode::Hybrid, Mode::Off]
-        .into_iter()
-        .find(|mode| value == mode.name())
-        .ok_or_else(|| format!("--mode must be stateful, stateless, hybrid or off, not {value:?}"))
-}
-
-fn listen(value: &OsStr) -> Result<SocketAddr, String> {
-    parsed(value).ok_or_else(|| {
-        format!("--listen must be an IP address and a port like 127.0.0.1:8443, not {value:?}")
-    })
-}
-
 fn vhost(value: &OsStr, others: &[VhostArgs]) -> Result<VhostArgs, String> {
     let (name, file) = split(value, b',');
     let name = name
@@ -255,28 +224,4 @@ fn capacity(value: &OsStr) -> Result<usize, String> {
     parsed(value).ok_or_else(|| {
         format!("--capacity must be a whole number of sessions, 0 or more, not {value:?}")
     })
-}
-
-fn tls(value: &OsStr) -> Result<SslVersion, String> {
-    match value.to_str() {
-        Some("1.2") => Ok(SslVersion::TLS1_2),
-        Some("1.3") => Ok(SslVersion::TLS1_3),
-        _ => Err(format!("--tls must be 1.2 or 1.3, not {value:?}")),
-    }
-}
-
-/// What is before the first `separator`, and what is after it.
-pub(crate) fn split(value: &OsStr, separator: u8) -> (&OsStr, Option<&OsStr>) {
-    let bytes = value.as_bytes();
-    match bytes.iter().position(|byte| *byte == separator) {
-        Some(at) => (
-            OsStr::from_bytes(&bytes[..at]),
-            Some(OsStr::from_bytes(&bytes[at + 1..])),
-        ),
-        None => (value, None),
-    }
-}
-
-fn parsed<T: std::str::FromStr>(value: &OsStr) -> Option<T> {
-    value.to_str()?.parse().ok()
 }

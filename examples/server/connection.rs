@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use openssl::error::ErrorStack;
 use openssl::ssl::{ErrorCode, Ssl, SslContextRef, SslStream};
 
-use crate::http;
+use crate::http::{self, Reply};
 use crate::page::Page;
 use crate::watched::{Socket, Wait};
 
@@ -106,7 +106,8 @@ impl Connection {
                     }
                     Err(error) => return Err(error.into()),
                 }
-                http::answer(head, || page.json(stream.ssl())).map(Stage::Answer)
+                let answer = http::answer(head, |_| Reply::json("200 OK", page.json(stream.ssl())));
+                answer.map(|answer| Stage::Answer(answer.bytes))
             }
             Stage::Answer(left) => {
                 let written = stream.ssl_write(left)?;

@@ -1,11 +1,12 @@
 //! Where the ticket keys come from: made here, shared as files, or derived from a shared secret.
 
 use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use openssl_resumption::{KeyDialect, TicketKeys};
+
+use crate::options::{key_epoch, split};
 
 /// The options about keys.
 #[derive(Debug, Default)]
@@ -19,7 +20,7 @@ impl KeyArgs {
     /// `--keys`
     pub(crate) fn add_file(&mut self, value: &OsStr) -> Result<(), String> {
         let wrong = || format!("--keys must be DIALECT:FILE like nginx:ticket.key, not {value:?}");
-        let (dialect, file) = crate::args::split(value, b':');
+        let (dialect, file) = split(value, b':');
         let file = file.filter(|file| !file.is_empty()).ok_or_else(wrong)?;
         let dialect: KeyDialect = dialect
             .to_str()
@@ -37,14 +38,7 @@ impl KeyArgs {
 
     /// `--key-epoch`
     pub(crate) fn set_epoch(&mut self, value: &OsStr) -> Result<(), String> {
-        let seconds = std::str::from_utf8(value.as_bytes()).ok();
-        let seconds = seconds
-            .and_then(|text| text.parse().ok())
-            .filter(|n| *n > 0);
-        let seconds = seconds.ok_or_else(|| {
-            format!("--key-epoch must be a whole number of seconds, 1 or more, not {value:?}")
-        })?;
-        self.epoch = Some(Duration::from_secs(seconds));
+        self.epoch = Some(key_epoch(value)?);
         Ok(())
     }
 

@@ -17,10 +17,15 @@
 
 mod args;
 mod connection;
+#[path = "../support/http.rs"]
 mod http;
 mod keys;
+#[path = "../support/options.rs"]
+mod options;
 mod page;
 mod redis;
+#[path = "../support/report.rs"]
+mod report;
 mod server;
 #[path = "../support/mod.rs"]
 mod support;
@@ -35,7 +40,8 @@ use std::process::ExitCode;
 
 use openssl_resumption::{MemoryStore, Resumption, SessionStore, TicketKeys};
 
-use args::{Args, Command, Mode};
+use args::{Args, Command};
+use options::Mode;
 use page::Page;
 use server::Server;
 

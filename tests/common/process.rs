@@ -33,13 +33,21 @@ impl Server {
         Self::start_with(args, |_| ())
     }
 
+    /// Like `start`, for another example than `server`.
+    pub fn start_example(name: &str, args: &[&str]) -> Self {
+        Self::spawn(Command::new(example(name)), args)
+    }
+
     /// Like `start`, with the process prepared by the test.
     pub fn start_with(args: &[&str], prepare: impl FnOnce(&mut Command)) -> Self {
         let mut command = Command::new(example("server"));
-        // Of two the last one counts.
-        command.args(["--listen", "127.0.0.1:0"]).args(args);
         prepare(&mut command);
-        Self::run(&mut command)
+        Self::spawn(command, args)
+    }
+
+    fn spawn(mut command: Command, args: &[&str]) -> Self {
+        // Of two the last one counts.
+        Self::run(command.args(["--listen", "127.0.0.1:0"]).args(args))
     }
 
     pub fn run(command: &mut Command) -> Self {
