@@ -269,7 +269,9 @@ impl Resumption {
 
     /// Calls `hook` with the outcome of each handshake that completes, once a connection, as
     /// [`stats`](Self::stats) counts them: not when a handshake fails, and not again when a
-    /// connection renegotiates. None by default; another replaces the one before.
+    /// connection renegotiates. None by default; another replaces the one before. Like all knobs it is
+    /// the returned value's: contexts that other clones were applied to do not call it, though they
+    /// count together.
     ///
     /// It is called within the handshake, on the thread that drives it, so it must not block: let it
     /// count, or send to a channel that does not wait. If it panics, the connection goes on as if it

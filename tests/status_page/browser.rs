@@ -14,7 +14,7 @@ const INSTALL: &str =
     "install the browser that this test drives (Debian: apt-get install chromium chromium-driver)";
 
 /// How long anything may take. A busy machine needs a while to start a browser.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A browser and its driver, ended when dropped.
 pub(crate) struct Browser {
