@@ -43,5 +43,8 @@ pub use store::{
 #[cfg(feature = "redis")]
 pub use store::{FleetStore, RedisOptions, RedisStore};
 
+#[doc = include_str!("../GUIDE.md")]
+pub mod guide {}
+
 #[doc = include_str!("../SECURITY.md")]
 pub mod security {}
