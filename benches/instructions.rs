@@ -1,0 +1,63 @@
+//! The server's instructions for a resumed handshake, counted by callgrind.
+//!
+//! Each handshake resumes a session that has just been made and was not looked up before. Without
+//! arguments this program runs itself under valgrind, once for each server, and writes a table;
+//! `instructions tls12 stateful` does the handshakes of one. (gungraun could run it too, but brings
+//! a hundred packages and a runner to install.)
+
+#![allow(missing_docs, reason = "no public interface")]
+
+use std::env;
+use std::fs;
+use std::process::Command;
+
+mod support;
+
+use support::{CASES, Case, Pair, Variant, counted, uncounted};
+
+/// So many are counted together.
+const HANDSHAKES: usize = 10;
+
+fn main() {
+    let args: Vec<_> = env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    let args: Vec<_> = args.iter().map(String::as_str).collect();
+    if let [case, variant, ..] = args[..] {
+        let find = |all: &[Variant]| all.iter().copied().find(|v| v.to_string() == variant);
+        let case = CASES.into_iter().find(|c| c.to_string() == case).expect("a case");
+        return run(find(&Variant::ALL).expect("a variant"), case);
+    }
+    print!("server");
+    CASES.iter().for_each(|case| print!(",{case}"));
+    println!();
+    for variant in Variant::ALL {
+        print!("{variant}");
+        CASES.iter().for_each(|case| print!(",{}", count(variant, *case)));
+        println!();
+    }
+}
+
+fn run(variant: Variant, case: Case) {
+    let pair = Pair::new(variant, case);
+    // What is done only once: what OpenSSL fetches, what is hashed of CA sets.
+    (0..3).for_each(|_| drop(pair.full_then_resumed(uncounted)));
+    (0..HANDSHAKES).for_each(|_| drop(pair.full_then_resumed(counted)));
+}
+
+/// The instructions of one handshake.
+fn count(variant: Variant, case: Case) -> u64 {
+    let out = env::temp_dir().join(format!("callgrind.{}.{case}.{variant}", std::process::id()));
+    let done = Command::new("valgrind")
+        .args(["--quiet", "--tool=callgrind", "--toggle-collect=*support::counted*"])
+        .arg(format!("--callgrind-out-file={}", out.display()))
+        .arg(env::current_exe().expect("this program"))
+        .args([case.to_string(), variant.to_string()])
+        .status()
+        .expect("valgrind; on Debian: apt install valgrind");
+    assert!(done.success(), "{variant} {case}: {done}");
+    let profile = fs::read_to_string(&out).expect("what callgrind wrote");
+    fs::remove_file(&out).expect("the file just read");
+    let total = profile.lines().find_map(|line| line.strip_prefix("totals: "));
+    let total: u64 = total.and_then(|n| n.trim().parse().ok()).expect("a total");
+    assert!(total > 0, "nothing was counted");
+    total / HANDSHAKES as u64
+}
