@@ -23,7 +23,10 @@ fn main() {
     let args: Vec<_> = args.iter().map(String::as_str).collect();
     if let [case, variant, ..] = args[..] {
         let find = |all: &[Variant]| all.iter().copied().find(|v| v.to_string() == variant);
-        let case = CASES.into_iter().find(|c| c.to_string() == case).expect("a case");
+        let case = CASES
+            .into_iter()
+            .find(|c| c.to_string() == case)
+            .expect("a case");
         return run(find(&Variant::ALL).expect("a variant"), case);
     }
     print!("server");
@@ -31,7 +34,9 @@ fn main() {
     println!();
     for variant in Variant::ALL {
         print!("{variant}");
-        CASES.iter().for_each(|case| print!(",{}", count(variant, *case)));
+        CASES
+            .iter()
+            .for_each(|case| print!(",{}", count(variant, *case)));
         println!();
     }
 }
@@ -47,7 +52,11 @@ fn run(variant: Variant, case: Case) {
 fn count(variant: Variant, case: Case) -> u64 {
     let out = env::temp_dir().join(format!("callgrind.{}.{case}.{variant}", std::process::id()));
     let done = Command::new("valgrind")
-        .args(["--quiet", "--tool=callgrind", "--toggle-collect=*support::counted*"])
+        .args([
+            "--quiet",
+            "--tool=callgrind",
+            "--toggle-collect=*support::counted*",
+        ])
         .arg(format!("--callgrind-out-file={}", out.display()))
         .arg(env::current_exe().expect("this program"))
         .args([case.to_string(), variant.to_string()])
@@ -56,7 +65,9 @@ fn count(variant: Variant, case: Case) -> u64 {
     assert!(done.success(), "{variant} {case}: {done}");
     let profile = fs::read_to_string(&out).expect("what callgrind wrote");
     fs::remove_file(&out).expect("the file just read");
-    let total = profile.lines().find_map(|line| line.strip_prefix("totals: "));
+    let total = profile
+        .lines()
+        .find_map(|line| line.strip_prefix("totals: "));
     let total: u64 = total.and_then(|n| n.trim().parse().ok()).expect("a total");
     assert!(total > 0, "nothing was counted");
     total / HANDSHAKES as u64

@@ -1,1 +1,250 @@
-fn main(){}
+//! Stores of sessions: time, pauses and memory, beside a plain map behind a lock and OpenSSL's own
+//! cache. Writes a table.
+//!
+//! The sessions are of TLS 1.3, without a client certificate, each under a key of its own.
+
+#![allow(missing_docs, reason = "no public interface")]
+
+use std::hint::black_box;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Barrier, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use lru::LruCache;
+use openssl::sha::sha256;
+use openssl::ssl::{SslContext, SslMethod, SslOptions, SslSession, SslSessionCacheMode};
+use openssl_resumption::{
+    MemoryStore, Resumption, Session, SessionKey, SessionStore, SslContextBuilderExt, StoreError,
+};
+
+mod support;
+
+use support::{Case, Kind, Pair, uncounted};
+
+/// What is measured.
+trait Store: Sync {
+    fn insert(&self, key: &SessionKey, session: Session);
+    fn lookup(&self, key: &SessionKey) -> Option<Session>;
+}
+
+impl Store for MemoryStore {
+    fn insert(&self, key: &SessionKey, session: Session) {
+        self.put(key, session).expect("this store has no errors");
+    }
+
+    fn lookup(&self, key: &SessionKey) -> Option<Session> {
+        self.get(key).expect("this store has no errors")
+    }
+}
+
+/// What a server writes by hand.
+type Plain = Mutex<LruCache<SessionKey, Session>>;
+
+impl Store for Plain {
+    fn insert(&self, key: &SessionKey, session: Session) {
+        self.lock()
+            .expect("no panic under this lock")
+            .put(*key, session);
+    }
+
+    fn lookup(&self, key: &SessionKey) -> Option<Session> {
+        self.lock()
+            .expect("no panic under this lock")
+            .get(key)
+            .cloned()
+    }
+}
+
+fn main() {
+    let record = record();
+    println!(
+        "store,sessions,insert ns,lookup ns,pair ns,pair ns of 2 threads,eviction ns,p99.9 ns,worst us,bytes each"
+    );
+    for sessions in [100_000, 1_000_000] {
+        measure("MemoryStore", sessions, &record, || {
+            MemoryStore::new(sessions, usize::MAX)
+        });
+        measure("Mutex<LruCache>", sessions, &record, || -> Plain {
+            let capacity = NonZeroUsize::new(sessions).expect("not none");
+            Mutex::new(LruCache::new(capacity))
+        });
+        internal(sessions);
+    }
+}
+
+/// A record as the library makes it.
+fn record() -> Session {
+    #[derive(Default)]
+    struct Last(Mutex<Option<Session>>);
+
+    impl SessionStore for Last {
+        fn put(&self, _: &SessionKey, session: Session) -> Result<(), StoreError> {
+            *self.0.lock().expect("no panic under this lock") = Some(session);
+            Ok(())
+        }
+
+        fn get(&self, _: &SessionKey) -> Result<Option<Session>, StoreError> {
+            Ok(None)
+        }
+
+        fn remove(&self, _: &SessionKey) -> Result<(), StoreError> {
+            Ok(())
+        }
+    }
+
+    let last = Arc::new(Last::default());
+    let policy = Resumption::stateful(Arc::clone(&last));
+    let pair = Pair::with(Case(Kind::Tls13, false), |builder| {
+        builder
+            .set_resumption(&policy)
+            .expect("a policy that works");
+        Ok(())
+    });
+    pair.full(uncounted);
+    let record = last.0.lock().expect("no panic under this lock").take();
+    record.expect("a full handshake stores a session")
+}
+
+/// A session as OpenSSL writes it.
+fn der() -> Vec<u8> {
+    let der = Arc::new(Mutex::new(Vec::new()));
+    let last = Arc::clone(&der);
+    let pair = Pair::with(Case(Kind::Tls13, false), |builder| {
+        builder.set_options(SslOptions::NO_TICKET);
+        builder.set_new_session_callback(move |_, session| {
+            *last.lock().expect("no panic under this lock") = session.to_der().expect("its DER");
+        });
+        builder.set_session_id_context(b"benchmark")
+    });
+    pair.full(uncounted);
+    let der = der.lock().expect("no panic under this lock");
+    der.clone()
+}
+
+fn key(n: usize) -> SessionKey {
+    sha256(&n.to_be_bytes()).into()
+}
+
+fn per(start: Instant, times: usize) -> u128 {
+    start.elapsed().as_nanos() / times as u128
+}
+
+fn measure<S: Store>(name: &str, sessions: usize, record: &Session, make: impl Fn() -> S) {
+    let keys: Vec<_> = (0..11 * sessions).map(key).collect();
+    let before = allocated();
+    let store = make();
+    let start = Instant::now();
+    keys[..sessions]
+        .iter()
+        .for_each(|key| store.insert(key, record.clone()));
+    let insert = per(start, sessions);
+    let bytes = (allocated() - before) / sessions;
+
+    let start = Instant::now();
+    keys[..sessions]
+        .iter()
+        .for_each(|key| drop(black_box(store.lookup(key))));
+    let lookup = per(start, sessions);
+    let one = pairs(&store, &keys, record, sessions, 1);
+    let two = pairs(&store, &keys, record, sessions, 2);
+
+    // Ten capacities, each insertion measured.
+    let mut pauses: Vec<_> = keys[sessions..]
+        .iter()
+        .map(|key| {
+            let session = record.clone();
+            let start = Instant::now();
+            store.insert(key, session);
+            start.elapsed()
+        })
+        .collect();
+    let eviction = pauses.iter().sum::<Duration>().as_nanos() / pauses.len() as u128;
+    pauses.sort_unstable();
+    let most = pauses[pauses.len() - pauses.len() / 1000].as_nanos();
+    let worst = pauses.last().expect("some").as_micros();
+    println!("{name},{sessions},{insert},{lookup},{one},{two},{eviction},{most},{worst},{bytes}");
+}
+
+/// The time of a pair, one insertion and one lookup, when so many threads do them at once; the
+/// median of five runs.
+fn pairs<S: Store>(
+    store: &S,
+    keys: &[SessionKey],
+    record: &Session,
+    sessions: usize,
+    threads: usize,
+) -> u128 {
+    let mut runs = [0; 5];
+    for run in &mut runs {
+        let barrier = Barrier::new(threads + 1);
+        let each = sessions / threads;
+        *run = thread::scope(|scope| {
+            for keys in keys[..sessions].chunks(each) {
+                let barrier = &barrier;
+                scope.spawn(move || {
+                    barrier.wait();
+                    for key in keys {
+                        store.insert(key, record.clone());
+                        drop(black_box(store.lookup(key)));
+                    }
+                    barrier.wait();
+                });
+            }
+            barrier.wait();
+            let start = Instant::now();
+            barrier.wait();
+            per(start, sessions)
+        });
+    }
+    runs.sort_unstable();
+    runs[2]
+}
+
+/// OpenSSL's cache, which can be looked up in a handshake only.
+fn internal(sessions: usize) {
+    let der = der();
+    let at = der
+        .windows(2)
+        .position(|w| w == [4, 32])
+        .expect("an id of 32 bytes")
+        + 2;
+    let mut builder = SslContext::builder(SslMethod::tls_server()).expect("a context");
+    builder.set_session_cache_mode(SslSessionCacheMode::SERVER);
+    // Sessions count before one makes room for them.
+    builder.set_session_cache_size(i32::try_from(sessions + 1).expect("a small number"));
+    let context = builder.build();
+    let session = |n: usize| {
+        let mut der = der.clone();
+        der[at..at + 32].copy_from_slice(key(n).as_bytes());
+        SslSession::from_der(&der).expect("a session")
+    };
+    let before = allocated();
+    let mut time = Duration::ZERO;
+    for n in 0..sessions {
+        let session = session(n);
+        let start = Instant::now();
+        add(&context, &session);
+        time += start.elapsed();
+    }
+    let insert = time.as_nanos() / sessions as u128;
+    let bytes = (allocated() - before) / sessions;
+    println!("OpenSSL's cache,{sessions},{insert},,,,,,,{bytes}");
+}
+
+#[expect(
+    unsafe_code,
+    reason = "`add_session` wants a session that is not in use elsewhere"
+)]
+fn add(context: &SslContext, session: &SslSession) {
+    // SAFETY: the session has just been decoded, and no connection has it.
+    assert!(unsafe { context.add_session(session) });
+}
+
+/// The bytes in use, as the allocator counts them, with its own.
+#[expect(unsafe_code, reason = "a function of C")]
+fn allocated() -> usize {
+    // SAFETY: reads the counts of the C library's allocator.
+    let info = unsafe { libc::mallinfo2() };
+    info.uordblks + info.hblkhd
+}

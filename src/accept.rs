@@ -299,7 +299,9 @@ impl Lookups {
         let mut answers = Vec::new();
         for id in &self.ids {
             let found = ffi::shielded(Err(Reason::StoreFailed), || {
-                stateful::ask(self.owner.policy(), self.version, id, SystemTime::now())
+                let policy = self.owner.policy();
+                let key = stateful::key_of(policy, self.version, id);
+                stateful::ask(policy, self.version, &key, id, SystemTime::now())
             });
             let answer = found.map(|(session, _)| session);
             answers.push(answer);

@@ -60,25 +60,31 @@ fn demand(ssl: &SslRef, connection: &Connection) -> Demand {
 /// The hash of the CA set that the connection's client is verified against. It takes milliseconds
 /// if there are many, so it is made once for a context, or for a connection with a set of its own.
 fn authority(ssl: &SslRef, connection: &Connection) -> Binding {
-    let make = |policy: &Resumption| {
+    let hash = |policy: &Resumption| {
         let (certificates, names) = ffi::certificate_authorities(ssl);
         // Without certificates to compare, whoever decides is out of sight: a directory that OpenSSL
         // looks into when it verifies, or a callback. Such a set equals no other, unless the policy
         // names it by its generation.
         if certificates.is_empty() && !policy.has_generation() {
-            let mut unique = [0; 16];
-            // Without randomness no handshake gets this far.
-            let _ = ffi::random(&mut unique);
-            return unique;
+            return unique();
         }
         stamp::authority(certificates, names)
     };
+    let make = |policy: &Resumption| ffi::shielded(unique(), || hash(policy));
     match ffi::applied(ssl.ssl_context()) {
         Some(applied) if ffi::has_ca_set_of_context(ssl) => {
             applied.authority(ssl, || make(applied.policy()))
         }
         _ => connection.authority(ssl, || make(connection.policy())),
     }
+}
+
+/// What equals no CA set.
+fn unique() -> Binding {
+    let mut unique = [0; 16];
+    // Without randomness no handshake gets this far.
+    let _ = ffi::random(&mut unique);
+    unique
 }
 
 /// Hashes the CA set of a context that verifies clients before the first of them: verification may

@@ -28,7 +28,7 @@ pub(crate) struct Applied {
     settings: Settings,
     /// The info callback that the context had before ours, which calls it.
     info_before: Option<ffi::InfoCallback>,
-    id_context: [u8; 32],
+    id_context: [u8; 16],
     verify: SslVerifyMode,
     /// What came of comparing the settings with what the context really has: whether others
     /// decide what resumes.

@@ -195,6 +195,16 @@ pub(crate) fn session_from_der(der: &[u8]) -> Option<SslSession> {
     ptr::eq(end, der.as_ptr_range().end).then_some(session)
 }
 
+/// A copy of a session; both may be used at the same time. What it copies by reference, the peer's
+/// certificates, OpenSSL counts and locks itself.
+pub(crate) fn copy_session(session: &SslSessionRef) -> Option<SslSession> {
+    // SAFETY: reads a live session, which nobody writes to while it is borrowed here: it is a
+    // master, or OpenSSL is in a callback for it.
+    let copy = unsafe { SSL_SESSION_dup(session.as_ptr()) };
+    // SAFETY: if there is a copy, OpenSSL has just handed over the only reference to it.
+    (!copy.is_null()).then(|| unsafe { SslSession::from_ptr(copy) })
+}
+
 /// The session id context that a session was made in; may be empty.
 pub(crate) fn id_context(session: &SslSessionRef) -> &[u8] {
     let mut len = 0;
@@ -365,6 +375,12 @@ pub(crate) fn isolate(ssl: &mut SslRef) -> Result<(), ()> {
     // SAFETY: OpenSSL copies the bytes into the live SSL.
     let done = unsafe { SSL_set_session_id_context(ssl.as_ptr(), unique.as_ptr(), 32) };
     (done == 1).then_some(()).ok_or(())
+}
+
+/// Whether the client sent more certificates than its own.
+pub(crate) fn has_chain(ssl: &SslRef) -> bool {
+    // On the server's side the client's own is not among these.
+    ssl.peer_cert_chain().is_some_and(|chain| !chain.is_empty())
 }
 
 /// How many bytes the DER of a certificate takes.

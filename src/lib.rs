@@ -11,6 +11,7 @@ mod forgotten;
 mod guard;
 mod hkdf;
 mod keys;
+mod masters;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 mod missed;

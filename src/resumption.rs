@@ -7,18 +7,20 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
 
 use openssl::sha::Sha256;
-use openssl::ssl::SslSessionCacheMode;
+use openssl::ssl::{SslSessionCacheMode, SslSessionRef};
 
 #[cfg(feature = "tokio")]
 use crate::accept::Suspension;
 use crate::context::Settings;
+use crate::ffi;
 use crate::forgotten::Forgotten;
 use crate::guard::{DropShield, catch};
 use crate::keys::TicketKeys;
+use crate::masters::{Master, Masters};
 use crate::outcome::Outcome;
 use crate::stamp::{self, Binding, unix_seconds};
 use crate::stats::{Counters, Stats};
-use crate::store::SessionStore;
+use crate::store::{Session, SessionStore};
 
 /// How TLS sessions resume: one of four modes, its knobs, and what connections share.
 ///
@@ -49,6 +51,7 @@ pub struct Resumption {
     #[cfg(feature = "tokio")]
     pub(crate) suspension: Suspension,
     on_outcome: Option<Hook>,
+    max_decoded: usize,
     shared: Arc<Shared>,
 }
 
@@ -57,6 +60,7 @@ pub struct Resumption {
 struct Shared {
     counters: Counters,
     forgotten: Forgotten,
+    masters: Masters,
     /// When the newest handshake began, in seconds since the Unix epoch. Not always in the past:
     /// the clock may have been ahead.
     newest: AtomicU64,
@@ -94,6 +98,10 @@ impl Resumption {
     /// How large a stored session may be unless [`max_session_size`](Self::max_session_size) says
     /// otherwise: 16 KiB.
     pub const DEFAULT_MAX_SESSION_SIZE: usize = 16 * 1024;
+
+    /// How many bytes of sessions are kept decoded unless [`max_decoded`](Self::max_decoded) says
+    /// otherwise: 32 MiB.
+    pub const DEFAULT_MAX_DECODED: usize = 32 * 1024 * 1024;
 
     /// The longest lifetime: 7 days, the bound of RFC 8446, section 4.6.1.
     pub const MAX_LIFETIME: Duration = Duration::from_secs(7 * 24 * 60 * 60);
@@ -149,6 +157,7 @@ impl Resumption {
             #[cfg(feature = "tokio")]
             suspension: Suspension::default(),
             on_outcome: None,
+            max_decoded: Self::DEFAULT_MAX_DECODED,
             shared: Arc::default(),
         }
     }
@@ -288,6 +297,23 @@ impl Resumption {
         self
     }
 
+    /// How many bytes of memory the decoded sessions of clients with a certificate may take, beside
+    /// the store; 32 MiB by default, which is about 6,000 of them, 0 keeps none.
+    ///
+    /// OpenSSL decodes the certificate of a session and its public key each time it decodes the
+    /// session, which takes up to half the time of a resumed TLS 1.3 handshake and most of a TLS
+    /// 1.2 one. Those used last are therefore kept decoded, and a copy (`SSL_SESSION_dup`) is
+    /// resumed. The store stays the master of what exists: it is asked first, and a decoded session
+    /// serves only if the store returns the bytes that it was made of. It leaves the memory when
+    /// the store no longer has the session and is asked for it, when newer ones need the room, or
+    /// with the last clone of the policy. [`StoreStats::decoded`](crate::StoreStats::decoded) counts
+    /// what was not kept.
+    #[must_use]
+    pub fn max_decoded(mut self, bytes: usize) -> Self {
+        self.max_decoded = bytes;
+        self
+    }
+
     /// Ends all sessions made so far, in the store and in tickets alike: from the next handshake on
     /// they are not resumed.
     ///
@@ -401,6 +427,16 @@ impl Resumption {
         &self.shared.counters
     }
 
+    pub(crate) fn masters(&self) -> &Masters {
+        &self.shared.masters
+    }
+
+    /// A master of a session with these bytes, if it is dear to decode and small enough to keep.
+    pub(crate) fn master_of(&self, session: &SslSessionRef, record: &Session) -> Option<Master> {
+        ffi::peer_certificate(session)?;
+        Master::new(session, record, self.max_decoded)
+    }
+
     pub(crate) fn forgotten(&self) -> &Forgotten {
         &self.shared.forgotten
     }
@@ -452,12 +488,13 @@ impl Resumption {
         stamp::binding(&self.scope, server_name, &self.generation)
     }
 
-    /// The session id context of the scope: as long as OpenSSL allows, never empty.
-    pub(crate) fn id_context(&self) -> [u8; 32] {
+    /// The session id context of the scope, never empty. It is in every session, so not longer than
+    /// it takes to tell scopes apart.
+    pub(crate) fn id_context(&self) -> [u8; 16] {
         let mut hash = Sha256::new();
         hash.update(b"openssl-resumption session id context 1\0");
         hash.update(&self.scope);
-        hash.finish()
+        *hash.finish().first_chunk().expect("16 is less than 32")
     }
 
     /// The table of modes, as settings of a context.
@@ -502,6 +539,7 @@ impl fmt::Debug for Resumption {
             .field("single_use", &self.single_use)
             .field("strict", &self.strict)
             .field("max_session_size", &self.max_session_size)
+            .field("max_decoded", &self.max_decoded)
             .field("keys", &self.keys());
         #[cfg(feature = "tokio")]
         shown.field("suspension", &self.suspension);

@@ -75,7 +75,7 @@ impl Stamp {
 /// Names are compared without regard to ASCII case, as in DNS; no name differs from an empty one.
 pub(crate) fn binding(scope: &[u8], name: Option<&[u8]>, generation: &[u8]) -> Binding {
     let mut hash = Sha256::new();
-    hash.update(b"openssl-resumption binding 1\0");
+    hash.update(b"binding 1\0");
     for field in [scope, generation] {
         hash.update(&(field.len() as u64).to_be_bytes());
         hash.update(field);

@@ -3,7 +3,6 @@
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant, SystemTime};
 
-use openssl::sha::Sha256;
 use openssl::ssl::{SslRef, SslSession, SslSessionRef, SslVersion};
 
 use crate::binding;
@@ -52,14 +51,23 @@ pub(crate) fn new_session(ssl: &SslRef, session: &SslSessionRef) -> Option<Sessi
         policy.counters().too_large.add_one();
         return None;
     }
+    // What a store keeps has no chain, and so has no session that it returns.
+    let master = match ffi::has_chain(ssl) {
+        true => None,
+        false => policy.master_of(session, &record),
+    };
     call(policy, || store.put(&key, record)).ok()?;
     policy.counters().puts.add_one();
+    if let Some(master) = master {
+        policy.masters().keep(key, master);
+    }
     Some(key)
 }
 
 /// Removes a session from the store.
 pub(crate) fn remove(policy: &Resumption, key: &SessionKey) {
     let Some(store) = policy.store() else { return };
+    policy.masters().forget(key);
     if call(policy, || store.remove(key)).is_ok() {
         policy.counters().removed.add_one();
     }
@@ -73,16 +81,25 @@ pub(crate) fn get_session(ssl: &mut SslRef, id: &[u8], now: SystemTime) -> Optio
         return None;
     }
     let here = binding::here(ssl, ffi::connection(ssl)?.policy(), now)?;
-    let found = find(ffi::connection_mut(ssl)?, id, &here).and_then(|session| {
+    let connection = ffi::connection_mut(ssl)?;
+    if id.len() != ID_LEN {
+        connection.decline(Reason::NotFound);
+        return None;
+    }
+    let key = key_of(connection.policy(), here.version, id);
+    let found = find(connection, &key, id, &here).and_then(|session| {
         let stamp = binding::admit(ssl, &session, &here)?;
         Ok((session, stamp))
     });
     let connection = ffi::connection_mut(ssl)?;
+    let once = is_taken(connection.policy(), here.version);
+    if once {
+        connection.policy().masters().forget(&key);
+    }
     match found {
         Ok((session, stamp)) => {
             connection.supply(Source::Store, stamp, ffi::peer_certificate(&session));
-            if !is_taken(connection.policy(), here.version) {
-                let key = key_of(connection.policy(), here.version, id);
+            if !once {
                 connection.give(key);
             }
             Some(session)
@@ -105,15 +122,16 @@ fn is_taken(policy: &Resumption, version: SslVersion) -> bool {
 }
 
 /// Finds the session of this id, in the store or where it was remembered.
-fn find(connection: &mut Connection, id: &[u8], here: &Here) -> Result<SslSession, Reason> {
-    if id.len() != ID_LEN {
-        return Err(Reason::NotFound);
-    }
-    let key = key_of(connection.policy(), here.version, id);
-    if let Some(answer) = connection.answer(&key) {
-        return decode(&key, id, &answer?).ok_or(Reason::StoreFailed);
-    }
+fn find(
+    connection: &mut Connection,
+    key: &SessionKey,
+    id: &[u8],
+    here: &Here,
+) -> Result<SslSession, Reason> {
     let policy = connection.policy();
+    if let Some(answer) = connection.answer(key) {
+        return decode(policy, key, id, &answer?).ok_or(Reason::StoreFailed);
+    }
     if connection.lookups_left() == 0 {
         policy.counters().capped.add_one();
         return Err(Reason::NotFound);
@@ -122,11 +140,11 @@ fn find(connection: &mut Connection, id: &[u8], here: &Here) -> Result<SslSessio
         // This is not the thread to wait for the store.
         return Err(Reason::NotFound);
     }
-    let (answer, session) = match ask(policy, here.version, id, here.now) {
+    let (answer, session) = match ask(policy, here.version, key, id, here.now) {
         Ok((record, session)) => (Ok(record), Ok(session)),
         Err(reason) => (Err(reason), Err(reason)),
     };
-    connection.remember_answer(key, answer);
+    connection.remember_answer(*key, answer);
     session
 }
 
@@ -134,10 +152,10 @@ fn find(connection: &mut Connection, id: &[u8], here: &Here) -> Result<SslSessio
 pub(crate) fn ask(
     policy: &Resumption,
     version: SslVersion,
+    key: &SessionKey,
     id: &[u8],
     now: SystemTime,
 ) -> Result<(Session, SslSession), Reason> {
-    let key = &key_of(policy, version, id);
     let counters = policy.counters();
     let store = policy.store().ok_or(Reason::NotFound)?;
     let look = || {
@@ -148,14 +166,16 @@ pub(crate) fn ask(
         }
     };
     let Some(record) = call(policy, look)? else {
+        policy.masters().forget(key);
         counters.misses.add_one();
         return Err(Reason::NotFound);
     };
     if record.expires_at() <= now {
+        policy.masters().forget(key);
         counters.expired.add_one();
         return Err(Reason::Expired);
     }
-    let Some(session) = decode(key, id, &record) else {
+    let Some(session) = decode(policy, key, id, &record) else {
         counters.errors.add_one();
         return Err(Reason::StoreFailed);
     };
@@ -163,23 +183,40 @@ pub(crate) fn ask(
     Ok((record, session))
 }
 
-/// A record is a checksum and the DER of a session.
-fn decode(key: &SessionKey, id: &[u8], record: &Session) -> Option<SslSession> {
+/// A record is a checksum and the DER of a session. Where there is a master that was made of these
+/// bytes, a copy of it spares the decoding.
+fn decode(
+    policy: &Resumption,
+    key: &SessionKey,
+    id: &[u8],
+    record: &Session,
+) -> Option<SslSession> {
+    if let Some(copy) = policy.masters().copy(key, record) {
+        return Some(copy);
+    }
     let (check, der) = record.payload().split_first_chunk()?;
     if *check != checksum(key, der) {
         return None;
     }
-    ffi::session_from_der(der).filter(|session| session.id() == id)
+    let session = ffi::session_from_der(der).filter(|session| session.id() == id)?;
+    if let Some(master) = policy.master_of(&session, record) {
+        policy.counters().decoded.add_one();
+        policy.masters().keep(*key, master);
+    }
+    Some(session)
 }
 
 /// Tells a record that was damaged, or stored under another key, before OpenSSL sees it: a session
 /// with another id breaks the handshake on OpenSSL 3.0, one with a damaged secret on all. It is no
 /// protection against a store that wants to deceive: that one can compute it.
+///
+/// The first 8 bytes of the key, a hash of the id, masked with the FNV-1a hash of the DER.
 fn checksum(key: &SessionKey, der: &[u8]) -> [u8; CHECKSUM_LEN] {
-    let mut hash = Sha256::new();
-    hash.update(key.as_bytes());
-    hash.update(der);
-    *hash.finish().first_chunk().expect("8 is less than 32")
+    let key = key.as_bytes().first_chunk().expect("8 is less than 32");
+    let hash = der.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    (u64::from_be_bytes(*key) ^ hash).to_be_bytes()
 }
 
 /// Calls the store: measures it, counts, and turns an error or a panic into `StoreFailed`.

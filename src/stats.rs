@@ -130,6 +130,9 @@ pub struct StoreStats {
     /// Sessions not stored because they were larger than
     /// [`max_session_size`](crate::Resumption::max_session_size).
     pub too_large: u64,
+    /// Sessions of clients with a certificate that had to be decoded, because they are not, or no
+    /// longer, among those that [`max_decoded`](crate::Resumption::max_decoded) keeps decoded.
+    pub decoded: u64,
     /// Lookups not made because the client had offered four others in the same handshake.
     pub capped: u64,
     /// Handshakes that were suspended for the store's answer and went on without it, because its
@@ -190,6 +193,7 @@ pub(crate) struct Counters {
     pub(crate) slow: Counter,
     pub(crate) removed: Counter,
     pub(crate) too_large: Counter,
+    pub(crate) decoded: Counter,
     pub(crate) capped: Counter,
     pub(crate) late: Counter,
     pub(crate) sealed: Counter,
@@ -262,6 +266,7 @@ impl Counters {
                 slow: self.slow.get(),
                 removed: self.removed.get(),
                 too_large: self.too_large.get(),
+                decoded: self.decoded.get(),
                 capped: self.capped.get(),
                 late: self.late.get(),
                 usage: None,

@@ -179,7 +179,7 @@ pub struct SessionKey([u8; 32]);
 impl SessionKey {
     pub(crate) fn derive(scope: &[u8], tls13: bool, id: &[u8]) -> Self {
         let mut hash = Sha256::new();
-        hash.update(b"openssl-resumption session key 1\0");
+        hash.update(b"session key 1\0");
         hash.update(&[u8::from(tls13)]);
         // The length keeps (scope, id) pairs apart that are the same bytes in a row.
         hash.update(&(scope.len() as u64).to_be_bytes());

@@ -45,7 +45,11 @@ pub const CASES: [Case; 4] = [
 /// As in a table.
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let version = if self.0 == Kind::Tls13 { "tls13" } else { "tls12" };
+        let version = if self.0 == Kind::Tls13 {
+            "tls13"
+        } else {
+            "tls12"
+        };
         let certificate = if self.1 { "_certificate" } else { "" };
         write!(f, "{version}{certificate}")
     }
@@ -96,7 +100,9 @@ impl Variant {
             Self::Stateless => Resumption::stateless(TicketKeys::random()),
             Self::Hybrid => Resumption::hybrid(MemoryStore::default(), TicketKeys::random()),
         };
-        builder.set_resumption(&policy).expect("a policy that works");
+        builder
+            .set_resumption(&policy)
+            .expect("a policy that works");
         Ok(())
     }
 }
@@ -129,7 +135,11 @@ fn keep_der(builder: &mut SslAcceptorBuilder) {
         store.insert(session.id().to_vec(), der);
     });
     let find = move |id: &[u8]| {
-        let der = store.lock().expect("no panic under this lock").get(id).cloned();
+        let der = store
+            .lock()
+            .expect("no panic under this lock")
+            .get(id)
+            .cloned();
         SslSession::from_der(&der?).ok()
     };
     // SAFETY: the session has just been decoded, for this connection alone.
@@ -161,10 +171,21 @@ pub fn uncounted(part: &mut dyn FnMut()) {
 
 impl Pair {
     pub fn new(variant: Variant, case: Case) -> Self {
-        Self::make(variant, case).expect("a server and a client")
+        Self::with(case, |builder| variant.apply(builder))
     }
 
-    fn make(variant: Variant, case: Case) -> Result<Self, ErrorStack> {
+    /// A server on which `apply` has the last word.
+    pub fn with(
+        case: Case,
+        apply: impl FnOnce(&mut SslAcceptorBuilder) -> Result<(), ErrorStack>,
+    ) -> Self {
+        Self::make(case, apply).expect("a server and a client")
+    }
+
+    fn make(
+        case: Case,
+        apply: impl FnOnce(&mut SslAcceptorBuilder) -> Result<(), ErrorStack>,
+    ) -> Result<Self, ErrorStack> {
         let Case(kind, certificate) = case;
         let Identity { cert, key } = mint("localhost", None)?;
         let mut builder = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server())?;
@@ -176,7 +197,7 @@ impl Pair {
             builder.cert_store_mut().add_cert(ca.cert)?;
             builder.set_verify(SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT);
         }
-        variant.apply(&mut builder)?;
+        apply(&mut builder)?;
         let client = Client::with(kind, |context| {
             if certificate {
                 context.set_certificate(&me.cert)?;
@@ -214,7 +235,9 @@ impl Pair {
         let mut far = Some(far);
         side(&mut || {
             let ssl = Ssl::new(&self.context).expect("an SSL");
-            server = far.take().map(|far| SslStream::new(ssl, far).expect("a stream"));
+            server = far
+                .take()
+                .map(|far| SslStream::new(ssl, far).expect("a stream"));
         });
         let mut server = server.expect("just made");
         let (mut asked, mut answered) = (false, false);
@@ -223,7 +246,10 @@ impl Pair {
             side(&mut || answered = done(server.accept()));
         }
         let reused = server.ssl().session_reused();
-        assert_eq!((reused, client.ssl().session_reused()), (session.is_some(), reused));
+        assert_eq!(
+            (reused, client.ssl().session_reused()),
+            (session.is_some(), reused)
+        );
         assert_eq!(server.ssl().version2(), Some(self.case.0.version()));
         assert_eq!(server.ssl().peer_certificate().is_some(), self.case.1);
         side(&mut || {

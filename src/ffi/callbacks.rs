@@ -117,9 +117,13 @@ fn step(ssl: &mut SslRef) {
         return;
     }
     // The context may be another one by now.
-    shielded((), || binding::prepare(ssl));
+    catch(AssertUnwindSafe(|| binding::prepare(ssl)));
     // Not to know is not to let pass.
-    if shielded(false, || binding::may_go_on(ssl, SystemTime::now())) {
+    if catch(AssertUnwindSafe(|| {
+        binding::may_go_on(ssl, SystemTime::now())
+    }))
+    .unwrap_or(false)
+    {
         return;
     }
     if let Some(connection) = connection_mut(ssl) {
@@ -163,7 +167,7 @@ pub(super) unsafe extern "C" fn info(ssl: *const sys::SSL, event: c_int, value: 
         // Somebody who took the context's callback from us calls it, as we call theirs.
         return;
     }
-    let before = shielded(None, || {
+    let body = || {
         // SAFETY: live and ours alone for the call, as the module says. OpenSSL's `const` is only
         // in the signature: it changes the SSL itself around this call.
         let ssl = unsafe { SslRef::from_ptr_mut(ssl.cast_mut()) };
@@ -178,7 +182,14 @@ pub(super) unsafe extern "C" fn info(ssl: *const sys::SSL, event: c_int, value: 
         }
         // OpenSSL would call the one of the context that the connection has now.
         info_callback_but_ours(ssl.ssl_context())
-    });
+    };
+    let before = match event {
+        SSL_CB_HANDSHAKE_START | SSL_CB_HANDSHAKE_DONE | SSL_CB_READ_ALERT | SSL_CB_WRITE_ALERT => {
+            shielded(None, body)
+        }
+        // Steps are many and marks are dear: what of a step may leave errors is shielded there.
+        _ => catch(AssertUnwindSafe(body)).flatten(),
+    };
     if let Some(before) = before {
         let outer = CHAINING.replace((ssl, event, value));
         // SAFETY: what was set as an info callback may be called as one.

@@ -98,6 +98,7 @@ unsafe extern "C" {
         arg: *mut c_void,
     );
     pub(super) fn SSL_in_before(ssl: *const sys::SSL) -> c_int;
+    pub(super) fn SSL_SESSION_dup(session: *const sys::SSL_SESSION) -> *mut sys::SSL_SESSION;
     pub(super) fn SSL_SESSION_get0_hostname(session: *const sys::SSL_SESSION) -> *const c_char;
     pub(super) fn SSL_SESSION_set1_hostname(
         session: *mut sys::SSL_SESSION,

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::time::SystemTime;
 
 use lru::LruCache;
@@ -6,13 +7,20 @@ use parking_lot::Mutex;
 
 use super::{Session, SessionKey, SessionStore, StoreError, Usage};
 
-/// What an entry counts beside its record: key, list node and table slot.
+/// A key cut to what tells sessions apart, as no one can find two ids with the same 128 bits.
+type ShortKey = [u8; 16];
+
+/// What an entry counts beside its record: short key, list node and table slot, and what the
+/// allocator adds.
 const OVERHEAD: usize = 128;
 
 /// A shard below these sizes would evict by accident of hashing rather than by age.
 const SHARD_ENTRIES: usize = 256;
 const SHARD_BYTES: usize = 256 * 1024;
 const MAX_SHARDS: usize = 64;
+/// A shard for no more entries has its table made at once: to grow one later stops its callers for
+/// as long as it takes to move them all.
+const PRE_SIZED: usize = 32_768;
 
 /// A store in the memory of this process, bounded in entries and in bytes.
 ///
@@ -29,7 +37,7 @@ pub struct MemoryStore {
 }
 
 struct Shard {
-    sessions: LruCache<SessionKey, Session>,
+    sessions: LruCache<ShortKey, Session>,
     max_entries: usize,
     bytes: usize,
     max_bytes: usize,
@@ -71,10 +79,11 @@ impl MemoryStore {
 
     fn get_at(&self, key: &SessionKey, now: SystemTime) -> Option<Session> {
         let mut shard = self.shard(key)?.lock();
-        if shard.sessions.get(key)?.expires_at() <= now {
+        let session = shard.sessions.get(short(key))?;
+        if session.expires_at() <= now {
             return shard.pop(key);
         }
-        shard.sessions.peek(key).cloned()
+        Some(session.clone())
     }
 
     fn pop(&self, key: &SessionKey) -> Option<Session> {
@@ -92,7 +101,7 @@ impl Default for MemoryStore {
 impl SessionStore for MemoryStore {
     fn put(&self, key: &SessionKey, session: Session) -> Result<(), StoreError> {
         if let Some(shard) = self.shard(key) {
-            shard.lock().put(*key, session);
+            shard.lock().put(key, session);
         }
         Ok(())
     }
@@ -136,9 +145,13 @@ impl fmt::Debug for MemoryStore {
 
 impl Shard {
     fn new(max_entries: usize, max_bytes: usize) -> Self {
+        // The bounds are kept here, because `lru` knows nothing of bytes.
+        let sessions = match NonZeroUsize::new(max_entries.min(max_bytes / OVERHEAD)) {
+            Some(most) if most.get() <= PRE_SIZED => LruCache::new(most),
+            _ => LruCache::unbounded(),
+        };
         Self {
-            // The bounds are kept here, because `lru` knows nothing of bytes.
-            sessions: LruCache::unbounded(),
+            sessions,
             max_entries,
             bytes: 0,
             max_bytes,
@@ -146,8 +159,8 @@ impl Shard {
         }
     }
 
-    fn put(&mut self, key: SessionKey, session: Session) {
-        self.pop(&key);
+    fn put(&mut self, key: &SessionKey, session: Session) {
+        self.pop(key);
         let size = size(&session);
         if size > self.max_bytes {
             self.evictions += 1;
@@ -161,14 +174,18 @@ impl Shard {
             self.evictions += 1;
         }
         self.bytes += size;
-        self.sessions.put(key, session);
+        self.sessions.put(*short(key), session);
     }
 
     fn pop(&mut self, key: &SessionKey) -> Option<Session> {
-        let session = self.sessions.pop(key)?;
+        let session = self.sessions.pop(short(key))?;
         self.bytes -= size(&session);
         Some(session)
     }
+}
+
+fn short(key: &SessionKey) -> &ShortKey {
+    key.as_bytes().first_chunk().expect("16 is less than 32")
 }
 
 fn size(session: &Session) -> usize {
