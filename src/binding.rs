@@ -89,10 +89,8 @@ fn unique() -> Binding {
 
 /// Hashes the CA set of a context that verifies clients before the first of them: verification may
 /// load more certificates into the store.
-pub(crate) fn prepare(ssl: &SslRef) {
-    if let Some(connection) = ffi::connection(ssl)
-        && ffi::applied(ssl.ssl_context()).is_some()
-    {
+pub(crate) fn prepare(ssl: &SslRef, connection: &Connection) {
+    if ffi::applied(ssl.ssl_context()).is_some() {
         demand(ssl, connection);
     }
 }
@@ -131,11 +129,10 @@ pub(crate) fn admit(ssl: &SslRef, session: &SslSessionRef, here: &Here) -> Resul
 /// with the same session, so what was demanded is remembered: the next lookup declines, and the
 /// handshake is full. What is demanded once the handshake is complete, in a renegotiation (which is
 /// always full) or by asking for a certificate then, is verified by OpenSSL and not our affair.
-pub(crate) fn may_go_on(ssl: &SslRef, now: SystemTime) -> bool {
-    let Some(connection) = ffi::connection(ssl) else {
-        return true;
-    };
+pub(crate) fn may_go_on(ssl: &SslRef, connection: &Connection, now: SystemTime) -> bool {
     if connection.outcome().is_some() || !ssl.session_reused() {
+        // The context may be another one by now.
+        prepare(ssl, connection);
         return true;
     }
     let Some(stamp) = resumed_stamp(ssl) else {
@@ -220,18 +217,16 @@ fn unix_time(time: &Asn1TimeRef) -> u64 {
 
 /// Whether sessions of this connection are not to be resumed because its client has a certificate,
 /// as far as is known yet.
-pub(crate) fn is_refused(ssl: &SslRef) -> bool {
-    let policy = ffi::connection(ssl).map(|connection| connection.policy());
-    policy.is_some_and(|policy| !policy.resumes_certificates())
+pub(crate) fn is_refused(ssl: &SslRef, connection: &Connection) -> bool {
+    !connection.policy().resumes_certificates()
         && ssl.session().and_then(ffi::peer_certificate).is_some()
 }
 
 /// Whether the client's certificate is too large for the session to be kept in a TLS 1.3 ticket: to
 /// seal more than 65,280 bytes is a fatal error to OpenSSL, not a connection without a ticket.
 /// (A TLS 1.2 ticket cannot be called off any more when the certificate is known.)
-pub(crate) fn is_too_large(ssl: &SslRef) -> bool {
-    let policy = ffi::connection(ssl).map(Connection::policy);
-    policy.is_some_and(|policy| policy.keys().is_some())
+pub(crate) fn is_too_large(ssl: &SslRef, connection: &Connection) -> bool {
+    connection.policy().keys().is_some()
         && ssl
             .session()
             .and_then(ffi::peer_certificate)

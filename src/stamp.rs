@@ -37,7 +37,8 @@ const AUTHENTICATED: u8 = 1;
 impl Stamp {
     /// Version, flags, time and binding, and the authority if there is one.
     pub(crate) fn to_bytes(self) -> Vec<u8> {
-        let mut bytes = vec![VERSION, u8::from(self.authenticated) * AUTHENTICATED];
+        let mut bytes = Vec::with_capacity(2 + 8 + 2 * size_of::<Binding>());
+        bytes.extend([VERSION, u8::from(self.authenticated) * AUTHENTICATED]);
         bytes.extend_from_slice(&self.time.to_be_bytes());
         bytes.extend_from_slice(&self.binding);
         bytes.extend(self.authority.into_iter().flatten());

@@ -26,7 +26,8 @@ const SLOW: Duration = Duration::from_millis(10);
 ///
 /// Returns the key it is stored under.
 pub(crate) fn new_session(ssl: &SslRef, session: &SslSessionRef) -> Option<SessionKey> {
-    let policy = ffi::connection(ssl)?.policy();
+    let connection = ffi::connection(ssl)?;
+    let policy = connection.policy();
     let store = policy.store()?;
     let tls13 = session.protocol_version() == SslVersion::TLS1_3;
     // In hybrid mode TLS 1.3 sessions travel in tickets; OpenSSL reports them all the same, under
@@ -36,7 +37,7 @@ pub(crate) fn new_session(ssl: &SslRef, session: &SslSessionRef) -> Option<Sessi
     }
     // A session without a session id context is not resumed: it was made after a switch to a
     // context that has none.
-    if binding::is_refused(ssl) || ffi::id_context(session).is_empty() {
+    if binding::is_refused(ssl, connection) || ffi::id_context(session).is_empty() {
         return None;
     }
     if !tls13 {

@@ -34,10 +34,11 @@ pub(crate) enum Verdict {
 
 /// A ticket is to be sealed: the key, or none for a connection without a ticket.
 pub(crate) fn seal(ssl: &SslRef, now: SystemTime) -> Option<Arc<TicketKey>> {
-    if binding::is_refused(ssl) {
+    let connection = ffi::connection(ssl)?;
+    if binding::is_refused(ssl, connection) {
         return None;
     }
-    let policy = ffi::connection(ssl)?.policy();
+    let policy = connection.policy();
     let key = policy.keys()?.sealing(now);
     if key.is_none() {
         policy.counters().unsealed.add_one();

@@ -49,13 +49,15 @@ fn start(ssl: &mut SslRef) -> Option<()> {
         return None;
     }
     if owner.is_usurped(ssl) {
-        isolate(ssl).ok()?;
+        shielded(Err(()), || isolate(ssl)).ok()?;
     }
     ssl.set_ex_data(
         *CONNECTION.get()?,
         Connection::new(owner, SystemTime::now()),
     );
-    binding::prepare(ssl);
+    if let Some(connection) = connection(ssl) {
+        binding::prepare(ssl, connection);
+    }
     // From now on whatever context the connection is switched to.
     // SAFETY: `ssl` is live, and so is a callback: a function.
     unsafe { SSL_set_info_callback(ssl.as_ptr(), Some(info)) };
@@ -99,7 +101,7 @@ fn notice_id_context(ssl: &SslRef) -> Option<()> {
 fn alert(ssl: &mut SslRef, event: c_int, value: c_int) -> Option<()> {
     let connection = connection_mut(ssl)?;
     match (value >> 8, value & 0xff) {
-        (ALERT_LEVEL_FATAL, _) => connection.fatal_alert(),
+        (ALERT_LEVEL_FATAL, _) => shielded((), || connection.fatal_alert()),
         (_, ALERT_CLOSE_NOTIFY) if event == SSL_CB_WRITE_ALERT => connection.close(),
         _ => {}
     }
@@ -109,21 +111,20 @@ fn alert(ssl: &mut SslRef, event: c_int, value: c_int) -> Option<()> {
 /// The handshake takes a step: among others one after the server name callback has run, and one
 /// after the client's certificate has been read.
 fn step(ssl: &mut SslRef) {
-    if binding::is_refused(ssl) || binding::is_too_large(ssl) {
+    let Some(connection) = connection(ssl) else {
+        return;
+    };
+    let is_failed = connection.is_failed();
+    let goes_on = is_failed || {
+        // Not to know is not to let pass.
+        let check = || binding::may_go_on(ssl, connection, SystemTime::now());
+        catch(AssertUnwindSafe(check)).unwrap_or(false)
+    };
+    if binding::is_refused(ssl, connection) || binding::is_too_large(ssl, connection) {
         // Before TLS 1.3 tickets are due; an error leaves the client some that will be declined.
         let _ = ssl.set_num_tickets(0);
     }
-    if connection(ssl).is_some_and(Connection::is_failed) {
-        return;
-    }
-    // The context may be another one by now.
-    catch(AssertUnwindSafe(|| binding::prepare(ssl)));
-    // Not to know is not to let pass.
-    if catch(AssertUnwindSafe(|| {
-        binding::may_go_on(ssl, SystemTime::now())
-    }))
-    .unwrap_or(false)
-    {
+    if goes_on {
         return;
     }
     if let Some(connection) = connection_mut(ssl) {
@@ -167,13 +168,14 @@ pub(super) unsafe extern "C" fn info(ssl: *const sys::SSL, event: c_int, value: 
         // Somebody who took the context's callback from us calls it, as we call theirs.
         return;
     }
-    let body = || {
+    // Steps are many and marks are dear: what of this may leave errors in the queue is shielded.
+    let before = catch(AssertUnwindSafe(|| {
         // SAFETY: live and ours alone for the call, as the module says. OpenSSL's `const` is only
         // in the signature: it changes the SSL itself around this call.
         let ssl = unsafe { SslRef::from_ptr_mut(ssl.cast_mut()) };
         match event {
             SSL_CB_HANDSHAKE_START => start(ssl).unwrap_or_default(),
-            SSL_CB_HANDSHAKE_DONE => done(ssl).unwrap_or_default(),
+            SSL_CB_HANDSHAKE_DONE => shielded(None, || done(ssl)).unwrap_or_default(),
             SSL_CB_ACCEPT_LOOP => step(ssl),
             SSL_CB_READ_ALERT | SSL_CB_WRITE_ALERT => {
                 alert(ssl, event, value).unwrap_or_default();
@@ -182,15 +184,8 @@ pub(super) unsafe extern "C" fn info(ssl: *const sys::SSL, event: c_int, value: 
         }
         // OpenSSL would call the one of the context that the connection has now.
         info_callback_but_ours(ssl.ssl_context())
-    };
-    let before = match event {
-        SSL_CB_HANDSHAKE_START | SSL_CB_HANDSHAKE_DONE | SSL_CB_READ_ALERT | SSL_CB_WRITE_ALERT => {
-            shielded(None, body)
-        }
-        // Steps are many and marks are dear: what of a step may leave errors is shielded there.
-        _ => catch(AssertUnwindSafe(body)).flatten(),
-    };
-    if let Some(before) = before {
+    }));
+    if let Some(before) = before.flatten() {
         let outer = CHAINING.replace((ssl, event, value));
         // SAFETY: what was set as an info callback may be called as one.
         unsafe { before(ssl, event, value) };
