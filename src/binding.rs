@@ -20,10 +20,11 @@ fn offered_name(ssl: &SslRef) -> Option<&[u8]> {
 
 /// What a session must be to be resumed now: the client's offer is being looked up, and the server
 /// name is not known but from the ClientHello itself.
-pub(crate) fn here(ssl: &SslRef, policy: &Resumption, now: SystemTime) -> Option<Here> {
+pub(crate) fn here(ssl: &SslRef, connection: &Connection, now: SystemTime) -> Option<Here> {
+    let policy = connection.policy();
     Some(Here {
         version: ssl.version2()?,
-        binding: policy.binding(offered_name(ssl)),
+        binding: connection.owner().binding(offered_name(ssl)),
         lifetime: policy.lifetime_value().as_secs(),
         cutoff: policy.cutoff(),
         certificates: policy.resumes_certificates(),
@@ -90,7 +91,9 @@ fn unique() -> Binding {
 /// Hashes the CA set of a context that verifies clients before the first of them: verification may
 /// load more certificates into the store.
 pub(crate) fn prepare(ssl: &SslRef, connection: &Connection) {
-    if ffi::applied(ssl.ssl_context()).is_some() {
+    if ffi::verify_mode(ssl).contains(SslVerifyMode::PEER)
+        && ffi::applied(ssl.ssl_context()).is_some()
+    {
         demand(ssl, connection);
     }
 }
@@ -183,7 +186,7 @@ pub(crate) fn stamp_session(ssl: &SslRef, session: &SslSessionRef) {
     let certificate = ffi::peer_certificate(session);
     let made = || Stamp {
         time: connection.started(),
-        binding: policy.binding(name),
+        binding: connection.owner().binding(name),
         authority: demand(ssl, connection).authority,
         authenticated: certificate.is_some(),
     };

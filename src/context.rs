@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
 
 use openssl::ssl::{SslContextBuilder, SslOptions, SslRef, SslSessionCacheMode, SslVerifyMode};
+use parking_lot::Mutex;
 
 use crate::error::Error;
 use crate::ffi;
@@ -39,6 +40,8 @@ pub(crate) struct Applied {
     missed: Missed,
     /// The hash of the context's CA set, made once: its certificates may be many.
     authority: OnceLock<Binding>,
+    /// The server name that was hashed last, which is often the next one too.
+    named: Mutex<Option<(Option<Vec<u8>>, Binding)>>,
 }
 
 impl Applied {
@@ -80,6 +83,22 @@ impl Applied {
         *self.authority.get_or_init(make)
     }
 
+    /// The binding of a session to the policy and a server name.
+    pub(crate) fn binding(&self, name: Option<&[u8]>) -> Binding {
+        // To hash takes less time than to wait.
+        let Some(mut named) = self.named.try_lock() else {
+            return self.policy.binding(name);
+        };
+        match &*named {
+            Some((last, binding)) if last.as_deref() == name => *binding,
+            _ => {
+                let binding = self.policy.binding(name);
+                *named = Some((name.map(<[u8]>::to_vec), binding));
+                binding
+            }
+        }
+    }
+
     #[cfg(test)]
     pub(crate) fn for_tests(policy: &Resumption) -> std::sync::Arc<Self> {
         std::sync::Arc::new(Self {
@@ -92,6 +111,7 @@ impl Applied {
             id_context_compared: AtomicBool::new(true),
             missed: Missed::default(),
             authority: OnceLock::new(),
+            named: Mutex::default(),
         })
     }
 }
@@ -175,6 +195,7 @@ impl SslContextBuilderExt for SslContextBuilder {
             id_context_compared: AtomicBool::new(false),
             missed: Missed::default(),
             authority: OnceLock::new(),
+            named: Mutex::default(),
         })?;
         #[cfg(feature = "tokio")]
         crate::accept::install(self, policy);

@@ -81,7 +81,7 @@ pub(crate) fn get_session(ssl: &mut SslRef, id: &[u8], now: SystemTime) -> Optio
         // A renegotiation, which has no second look at the demand. It is full.
         return None;
     }
-    let here = binding::here(ssl, ffi::connection(ssl)?.policy(), now)?;
+    let here = binding::here(ssl, ffi::connection(ssl)?, now)?;
     let connection = ffi::connection_mut(ssl)?;
     if id.len() != ID_LEN {
         connection.decline(Reason::NotFound);

@@ -86,7 +86,7 @@ pub(crate) fn decide(ssl: &mut SslRef, ticket: &Ticket<'_>, now: SystemTime) -> 
     };
     let named = named?;
     connection.set_ticket(named);
-    let here = binding::here(ssl, ffi::connection(ssl)?.policy(), now)?;
+    let here = binding::here(ssl, ffi::connection(ssl)?, now)?;
     let admitted = binding::admit(ssl, session, &here);
     let connection = ffi::connection_mut(ssl)?;
     match admitted {
