@@ -132,7 +132,7 @@ pub(crate) fn admit(ssl: &SslRef, session: &SslSessionRef, here: &Here) -> Resul
 /// with the same session, so what was demanded is remembered: the next lookup declines, and the
 /// handshake is full. What is demanded once the handshake is complete, in a renegotiation (which is
 /// always full) or by asking for a certificate then, is verified by OpenSSL and not our affair.
-pub(crate) fn may_go_on(ssl: &SslRef, connection: &Connection, now: SystemTime) -> bool {
+pub(crate) fn may_go_on(ssl: &SslRef, connection: &Connection) -> bool {
     if connection.outcome().is_some() || !ssl.session_reused() {
         // The context may be another one by now.
         prepare(ssl, connection);
@@ -149,7 +149,7 @@ pub(crate) fn may_go_on(ssl: &SslRef, connection: &Connection, now: SystemTime) 
     let demand = demand(ssl, connection);
     let met = demand.is_met_by(&stamp).is_ok();
     if !met {
-        let until = unix_seconds(now).saturating_add(REMEMBERED.as_secs());
+        let until = unix_seconds(SystemTime::now()).saturating_add(REMEMBERED.as_secs());
         connection
             .owner()
             .missed()

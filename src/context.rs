@@ -29,7 +29,7 @@ pub(crate) struct Applied {
     settings: Settings,
     /// The info callback that the context had before ours, which calls it.
     info_before: Option<ffi::InfoCallback>,
-    id_context: [u8; 16],
+    id_context: [u8; 6],
     verify: SslVerifyMode,
     /// What came of comparing the settings with what the context really has: whether others
     /// decide what resumes.

@@ -120,3 +120,108 @@ impl Masters {
         drop(kept);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+    use std::time::SystemTime;
+
+    use openssl::asn1::Asn1Time;
+    use openssl::ec::{EcGroup, EcKey};
+    use openssl::hash::MessageDigest;
+    use openssl::nid::Nid;
+    use openssl::pkey::PKey;
+    use openssl::x509::X509;
+
+    use super::*;
+
+    fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
+        let len = u16::try_from(content.len()).unwrap().to_be_bytes();
+        [&[tag, 0x82, len[0], len[1]], content].concat()
+    }
+
+    /// A TLS 1.3 session with a client certificate, as OpenSSL writes it.
+    fn session() -> SslSession {
+        let curve = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
+        let key = PKey::from_ec_key(EcKey::generate(&curve).unwrap()).unwrap();
+        let mut certificate = X509::builder().unwrap();
+        let today = Asn1Time::days_from_now(0).unwrap();
+        certificate.set_not_before(&today).unwrap();
+        certificate.set_not_after(&today).unwrap();
+        certificate.set_pubkey(&key).unwrap();
+        certificate.sign(&key, MessageDigest::sha256()).unwrap();
+        let certificate = certificate.build().to_der().unwrap();
+        let fields = [
+            tlv(2, &[1]),
+            tlv(2, &[3, 4]),
+            tlv(4, &[0x13, 2]),
+            tlv(4, &[1; 32]),
+            tlv(4, &[2; 48]),
+            tlv(0xa3, &certificate),
+        ];
+        let session = ffi::session_from_der(&tlv(0x30, &fields.concat())).unwrap();
+        assert!(ffi::peer_certificate(&session).is_some());
+        session
+    }
+
+    fn record(n: u8) -> Session {
+        Session::new(SystemTime::now(), [&[n; 400], b""])
+    }
+
+    fn key(n: u8) -> SessionKey {
+        SessionKey::from([n; 32])
+    }
+
+    fn has(masters: &Masters, n: u8) -> bool {
+        masters.copy(&key(n), &record(n)).is_some()
+    }
+
+    #[test]
+    fn a_master_serves_for_its_own_bytes_only() {
+        let (masters, record) = (Masters::default(), record(1));
+        masters.keep(key(1), Master::new(&session(), &record, 1 << 20).unwrap());
+        let copy = masters.copy(&key(1), &record).unwrap();
+        assert_eq!(copy.id(), [1; 32]);
+        for at in 0..record.as_bytes().len() {
+            let mut bytes = record.as_bytes().to_vec();
+            bytes[at] ^= 1;
+            if let Ok(changed) = Session::from_bytes(&bytes) {
+                assert!(masters.copy(&key(1), &changed).is_none(), "byte {at}");
+            }
+        }
+        masters.forget(&key(1));
+        assert!(masters.copy(&key(1), &record).is_none());
+        assert_eq!(masters.kept.lock().bytes, 0);
+    }
+
+    #[test]
+    fn the_least_recently_used_makes_room() {
+        let (masters, session) = (Masters::default(), session());
+        let limit = 3 * size(&record(0)) + 1;
+        let keep = |n| masters.keep(key(n), Master::new(&session, &record(n), limit).unwrap());
+        (0..3).for_each(keep);
+        keep(2);
+        assert!(has(&masters, 0) && masters.kept.lock().bytes < limit);
+        keep(3);
+        assert!(has(&masters, 0) && !has(&masters, 1) && has(&masters, 2) && has(&masters, 3));
+        assert!(masters.kept.lock().bytes < limit);
+        assert!(Master::new(&session, &record(4), limit / 3 - 1).is_none());
+    }
+
+    /// `.ci/long` runs this under helgrind.
+    #[test]
+    fn many_threads_copy_one_master() {
+        let session = session();
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..100 {
+                        let copy = ffi::copy_session(&session).unwrap();
+                        let certificate = ffi::peer_certificate(&copy).unwrap();
+                        assert!(certificate.public_key().is_ok());
+                    }
+                });
+            }
+        });
+    }
+}

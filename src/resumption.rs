@@ -488,13 +488,13 @@ impl Resumption {
         stamp::binding(&self.scope, server_name, &self.generation)
     }
 
-    /// The session id context of the scope, never empty. It is in every session, so not longer than
-    /// it takes to tell scopes apart.
-    pub(crate) fn id_context(&self) -> [u8; 16] {
+    /// The session id context of the scope, never empty. Short, because it is in every session; what
+    /// a session is bound to is in its stamp.
+    pub(crate) fn id_context(&self) -> [u8; 6] {
         let mut hash = Sha256::new();
         hash.update(b"openssl-resumption session id context 1\0");
         hash.update(&self.scope);
-        *hash.finish().first_chunk().expect("16 is less than 32")
+        *hash.finish().first_chunk().expect("6 is less than 32")
     }
 
     /// The table of modes, as settings of a context.

@@ -200,9 +200,11 @@ fn decode(
         return None;
     }
     let session = ffi::session_from_der(der).filter(|session| session.id() == id)?;
-    if let Some(master) = policy.master_of(&session, record) {
+    if ffi::peer_certificate(&session).is_some() {
         policy.counters().decoded.add_one();
-        policy.masters().keep(*key, master);
+        if let Some(master) = policy.master_of(&session, record) {
+            policy.masters().keep(*key, master);
+        }
     }
     Some(session)
 }

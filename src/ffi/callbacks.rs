@@ -117,7 +117,7 @@ fn step(ssl: &mut SslRef) {
     let is_failed = connection.is_failed();
     let goes_on = is_failed || {
         // Not to know is not to let pass.
-        let check = || binding::may_go_on(ssl, connection, SystemTime::now());
+        let check = || binding::may_go_on(ssl, connection);
         catch(AssertUnwindSafe(check)).unwrap_or(false)
     };
     if binding::is_refused(ssl, connection) || binding::is_too_large(ssl, connection) {

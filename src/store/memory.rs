@@ -101,7 +101,9 @@ impl Default for MemoryStore {
 impl SessionStore for MemoryStore {
     fn put(&self, key: &SessionKey, session: Session) -> Result<(), StoreError> {
         if let Some(shard) = self.shard(key) {
-            shard.lock().put(key, session);
+            // What goes is wiped and freed outside the lock, but for the rare second one.
+            let gone = shard.lock().put(key, session);
+            drop(gone);
         }
         Ok(())
     }
@@ -159,12 +161,13 @@ impl Shard {
         }
     }
 
-    fn put(&mut self, key: &SessionKey, session: Session) {
-        self.pop(key);
+    /// Returns a session that had to go.
+    fn put(&mut self, key: &SessionKey, session: Session) -> Option<Session> {
+        let mut gone = self.pop(key);
         let size = size(&session);
         if size > self.max_bytes {
             self.evictions += 1;
-            return;
+            return gone;
         }
         while self.sessions.len() >= self.max_entries || self.bytes > self.max_bytes - size {
             let Some((_, oldest)) = self.sessions.pop_lru() else {
@@ -172,9 +175,11 @@ impl Shard {
             };
             self.bytes -= self::size(&oldest);
             self.evictions += 1;
+            gone = Some(oldest);
         }
         self.bytes += size;
         self.sessions.put(*short(key), session);
+        gone
     }
 
     fn pop(&mut self, key: &SessionKey) -> Option<Session> {
@@ -309,6 +314,27 @@ mod tests {
         let (entries, _, evictions) = usage(&store);
         assert_eq!((entries, evictions), (1_000, 4_000));
         assert_eq!(MemoryStore::default().shards.len(), 64);
+    }
+
+    /// Sessions in use and the newest half stay, though each shard evicts for itself.
+    #[test]
+    fn at_capacity_what_is_new_or_in_use_stays() {
+        let capacity = 20_000;
+        let store = MemoryStore::new(capacity as usize, 1 << 30);
+        let in_use = capacity / 10;
+        for n in 0..10 * capacity {
+            store.put(&key(n), session(1)).unwrap();
+            // Each of those in use is asked for ten times in a capacity.
+            if n >= in_use {
+                has(&store, n % in_use);
+            }
+        }
+        let kept = |range: std::ops::Range<u32>| {
+            let len = f64::from(range.end - range.start);
+            range.filter(|n| has(&store, *n)).count() as f64 / len
+        };
+        assert!(kept(0..in_use) >= 0.99);
+        assert!(kept(10 * capacity - capacity / 2..10 * capacity) >= 0.99);
     }
 
     #[test]
