@@ -219,7 +219,7 @@ impl Resumption {
     /// [`Resume`](ClientCertificates::Resume) by default.
     ///
     /// On a resumed connection `ssl.peer_certificate()` is the certificate that was verified in the
-    /// full handshake; `ssl.peer_cert_chain()` is `None`, because a session keeps no more.
+    /// full handshake; `ssl.peer_cert_chain()` is `None` or empty, because a session keeps no more.
     ///
     /// OpenSSL does not verify a certificate again when it resumes: one that was revoked keeps
     /// working until its session ends, unless [`forget_client`](Self::forget_client) is called.

@@ -1,0 +1,138 @@
+#!/usr/bin/env python3
+"""Runs the benchmarks, and writes their tables into benches/README.md and charts beside it.
+
+Needs valgrind. Without arguments all of them, which takes half an hour on a quiet machine; else those
+that are named: instructions, handshake, store.
+"""
+
+import csv
+import io
+import json
+import os
+import pathlib
+import platform
+import re
+import subprocess
+import sys
+
+HERE = pathlib.Path(__file__).parent
+NAMES = {
+    "internal": "OpenSSL's cache",
+    "der": "plain DER cache",
+    "tickets": "OpenSSL's tickets",
+    "stateful": "**stateful**",
+    "stateless": "**stateless**",
+    "hybrid": "**hybrid**",
+}
+CASES = {
+    "tls12": "TLS 1.2",
+    "tls13": "TLS 1.3",
+    "tls12_certificate": "TLS 1.2, client certificate",
+    "tls13_certificate": "TLS 1.3, client certificate",
+}
+
+
+def run(*command):
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def bench(name, *args):
+    return run("cargo", "bench", "--locked", "--quiet", "--bench", name, "--", *args)
+
+
+def table(head, rows):
+    lines = [head, ["---"] + ["--:"] * (len(head) - 1)] + rows
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def chart(path, title, figures):
+    """Bars in groups: `figures` is {case: {server: number}}; each group is drawn to its own scale."""
+    colours = ["#9aa5b1", "#7b8794", "#52606d", "#1f78b4", "#33a02c", "#ff7f00"]
+    row, left, width = 16, 190, 360
+    parts, y = [], 30
+    for case, numbers in figures.items():
+        parts.append(f'<text x="8" y="{y + 12}" font-weight="bold">{CASES[case]}</text>')
+        y += row + 4
+        for (server, number), colour in zip(numbers.items(), colours):
+            bar = width * number / max(numbers.values())
+            name = NAMES[server].strip("*")
+            parts.append(
+                f'<text x="{left - 8}" y="{y + 12}" text-anchor="end">{name}</text>'
+                f'<rect x="{left}" y="{y + 2}" width="{bar:.0f}" height="{row - 4}" fill="{colour}"/>'
+                f'<text x="{left + bar + 6:.0f}" y="{y + 12}">{number:,.0f}</text>'
+            )
+            y += row
+        y += 8
+    path.write_text(
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="640" height="{y + 8}" '
+        f'font-family="sans-serif" font-size="12" fill="#1f2933">\n'
+        f'<rect width="100%" height="100%" fill="white"/>\n<text x="8" y="16">{title}</text>\n'
+        + "\n".join(parts)
+        + "\n</svg>\n"
+    )
+
+
+def handshakes(name, title, figures):
+    """The table of `figures`, {case: {server: number}}, and its chart."""
+    chart(HERE / f"{name}.svg", title, figures)
+    rows = []
+    for server, label in NAMES.items():
+        base = "tickets" if server in ("tickets", "stateless", "hybrid") else "internal"
+        cells = [
+            f"{numbers[server]:,.0f} ({numbers[server] / numbers[base]:.3f})"
+            for numbers in figures.values()
+        ]
+        rows.append([label] + cells)
+    return table([title] + [CASES[case] for case in figures], rows) + f"\n\n![{title}]({name}.svg)"
+
+
+def instructions():
+    rows = list(csv.DictReader(io.StringIO(bench("instructions"))))
+    figures = {case: {row["server"]: int(row[case]) / 1000 for row in rows} for case in CASES}
+    return handshakes("instructions", "thousands of instructions", figures)
+
+
+def handshake():
+    bench("handshake", "--noplot")
+    target = json.loads(run("cargo", "metadata", "--format-version", "1", "--no-deps"))
+    criterion = pathlib.Path(target["target_directory"]) / "criterion"
+
+    def median(case, server):
+        estimates = criterion / case / server / "new" / "estimates.json"
+        return json.loads(estimates.read_text())["median"]["point_estimate"] / 1000
+
+    figures = {case: {server: median(case, server) for server in NAMES} for case in CASES}
+    return handshakes("handshake", "microseconds, both sides", figures)
+
+
+def store():
+    rows = list(csv.reader(io.StringIO(bench("store"))))
+    return table(rows[0], rows[1:])
+
+
+def machine():
+    cpu = next(
+        line.split(":")[1].strip()
+        for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    )
+    versions = [run("openssl", "version"), run("rustc", "--version"), run("valgrind", "--version")]
+    versions = ", ".join(version.strip() for version in versions)
+    return f"{cpu}, {os.cpu_count()} cores, Linux {platform.release().split('-')[0]}; {versions}."
+
+
+def main():
+    parts = [instructions, handshake, store]
+    names = sys.argv[1:] or [part.__name__ for part in parts]
+    readme = HERE / "README.md"
+    for part in parts:
+        if part.__name__ in names:
+            text = f"{part()}\n\n{machine()}"
+            begin, end = f"<!-- {part.__name__} -->", f"<!-- end of {part.__name__} -->"
+            old = readme.read_text()
+            new = re.sub(f"{begin}.*{end}", lambda _: f"{begin}\n{text}\n{end}", old, flags=re.S)
+            readme.write_text(new)
+
+
+if __name__ == "__main__":
+    main()
