@@ -229,7 +229,10 @@ pub(crate) fn is_refused(ssl: &SslRef, connection: &Connection) -> bool {
 /// seal more than 65,280 bytes is a fatal error to OpenSSL, not a connection without a ticket.
 /// (A TLS 1.2 ticket cannot be called off any more when the certificate is known.)
 pub(crate) fn is_too_large(ssl: &SslRef, connection: &Connection) -> bool {
-    connection.policy().keys().is_some()
+    // What is being resumed has been in a ticket.
+    let is_new = connection.outcome().is_some() || !ssl.session_reused();
+    is_new
+        && connection.policy().keys().is_some()
         && ssl
             .session()
             .and_then(ffi::peer_certificate)

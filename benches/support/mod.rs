@@ -25,11 +25,11 @@ use openssl::ssl::{
 use openssl_resumption::{MemoryStore, Resumption, SslContextBuilderExt, TicketKeys};
 
 #[path = "../../examples/support/mod.rs"]
-mod support;
+mod shared;
 
-use support::{Client, Identity, mint};
+use shared::{Client, Identity, mint};
 
-pub use support::Kind;
+pub use shared::Kind;
 
 /// A version, and whether the server demands a certificate of the client.
 #[derive(Debug, Clone, Copy)]

@@ -148,7 +148,9 @@ impl fmt::Debug for MemoryStore {
 impl Shard {
     fn new(max_entries: usize, max_bytes: usize) -> Self {
         // The bounds are kept here, because `lru` knows nothing of bytes.
-        let sessions = match NonZeroUsize::new(max_entries.min(max_bytes / OVERHEAD)) {
+        // One more than they allow is there while another makes room.
+        let most = max_entries.min(max_bytes / OVERHEAD);
+        let sessions = match NonZeroUsize::new(most.saturating_add(1)) {
             Some(most) if most.get() <= PRE_SIZED => LruCache::new(most),
             _ => LruCache::unbounded(),
         };
@@ -163,13 +165,16 @@ impl Shard {
 
     /// Returns a session that had to go.
     fn put(&mut self, key: &SessionKey, session: Session) -> Option<Session> {
-        let mut gone = self.pop(key);
         let size = size(&session);
         if size > self.max_bytes {
             self.evictions += 1;
-            return gone;
+            return self.pop(key);
         }
-        while self.sessions.len() >= self.max_entries || self.bytes > self.max_bytes - size {
+        self.bytes += size;
+        let mut gone = self.sessions.put(*short(key), session);
+        self.bytes -= gone.as_ref().map_or(0, self::size);
+        while self.sessions.len() > self.max_entries || self.bytes > self.max_bytes {
+            // Not the new one, which is the most recently used and fits.
             let Some((_, oldest)) = self.sessions.pop_lru() else {
                 break;
             };
@@ -177,8 +182,6 @@ impl Shard {
             self.evictions += 1;
             gone = Some(oldest);
         }
-        self.bytes += size;
-        self.sessions.put(*short(key), session);
         gone
     }
 
