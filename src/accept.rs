@@ -9,6 +9,7 @@ use openssl::ssl::{
     ClientHelloResponse, Error, ErrorCode, Ssl, SslAlert, SslContextBuilder, SslRef, SslVersion,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_openssl::SslStream;
@@ -47,7 +48,11 @@ mod hello;
 ///
 /// let listener = TcpListener::bind("0.0.0.0:8443").await?;
 /// loop {
-///     let (tcp, _) = listener.accept().await?;
+///     let Ok((tcp, _)) = listener.accept().await else {
+///         // Too many are open, say: some will end.
+///         tokio::time::sleep(Duration::from_millis(50)).await;
+///         continue;
+///     };
 ///     let ssl = Ssl::new(acceptor.context())?;
 ///     tokio::spawn(async move {
 ///         // A client may take its time, which no deadline of ours bounds.
@@ -70,11 +75,13 @@ mod hello;
 ///
 /// # Lookups
 ///
-/// A suspended handshake is one task of `spawn_blocking`, so the runtime's `max_blocking_threads`
-/// bounds how many lookups run at the same time; others wait, up to their deadline. It asks the store for what the client offers, in
-/// the client's order: a TLS 1.2 session id, or the stateful tickets of TLS 1.3 up to the first that
+/// A suspended handshake is one task of `spawn_blocking`. At most 256 run at a time in a process, half
+/// of the threads that a runtime has for such tasks unless its `max_blocking_threads` says otherwise;
+/// others wait, up to their deadline. It asks the store for what the client offers, in the client's
+/// order: a TLS 1.2 session id, or the stateful tickets of TLS 1.3 up to the first that
 /// is found, at most four in a handshake. OpenSSL then goes on, and is told what was found; all
-/// checks are made then. It may ask again after a HelloRetryRequest; the store is not.
+/// checks are made then. It may ask again after a HelloRetryRequest; the store is not, however long the
+/// client takes for its second hello.
 ///
 /// When [`lookup_deadline`](Resumption::lookup_deadline) has passed, the handshake goes on without
 /// an answer, as a full one ([`StoreStats::late`](crate::StoreStats::late)). An error or a panic of
@@ -83,7 +90,7 @@ mod hello;
 /// Under [`single_use`](Resumption::single_use) a lookup takes the session out of the store. If the
 /// deadline passes meanwhile, or the handshake is cancelled, fails, or goes on without asking for it,
 /// that session is gone, and its client does a full handshake. A lookup that has not begun when it is
-/// given up is not made.
+/// given up is not made, nor those that its task would go on with.
 ///
 /// # Writes
 ///
@@ -93,7 +100,8 @@ mod hello;
 /// # Cancelling
 ///
 /// Drop the future to give the connection up. A lookup that runs ends by itself, and its answer is
-/// dropped; a store bounds its own time.
+/// dropped; a store bounds its own time. While a handshake is suspended nobody reads from the client, so
+/// one that has gone is noticed afterwards.
 ///
 /// # Errors
 ///
@@ -112,6 +120,8 @@ where
     let mut stream = SslStream::new(ssl, stream)?;
     loop {
         let Err(error) = Pin::new(&mut stream).accept().await else {
+            ffi::no_longer_suspend(stream.ssl());
+            notice_other_callback(stream.ssl());
             return Ok(stream);
         };
         if error.code() != ErrorCode::WANT_CLIENT_HELLO_CB {
@@ -124,6 +134,22 @@ where
         }
     }
 }
+
+/// Counts a context whose ClientHello callback is not ours any more, and does not call us.
+fn notice_other_callback(ssl: &SslRef) {
+    if let Some(connection) = ffi::connection(ssl)
+        && connection.policy().suspension.install
+        && connection.policy().store().is_some()
+        && !connection.asks_ahead()
+    {
+        connection.owner().notice_unsuspended();
+    }
+}
+
+/// How many suspended handshakes ask a store at a time.
+const MAX_TASKS: usize = 256;
+
+static TASKS: Semaphore = Semaphore::const_new(MAX_TASKS);
 
 /// The knobs of [`accept_async`].
 #[derive(Debug, Clone)]
@@ -171,7 +197,8 @@ impl Resumption {
 
     /// What [`suspend_lookups`](Self::suspend_lookups) sets as the ClientHello callback, to be
     /// called from your own: first, and if it says `RETRY`, say so too. Yours is then called again
-    /// when the store has answered.
+    /// when the store has answered. What lowers the TLS version goes before: which sessions are looked
+    /// up follows from it, and none that was not looked up is resumed.
     ///
     /// ```
     /// use openssl::ssl::{ClientHelloResponse, SslAcceptor, SslMethod};
@@ -281,11 +308,19 @@ impl Lookups {
     async fn ask_elsewhere(self: Arc<Self>) -> Option<Vec<Answer>> {
         let policy = self.owner.policy().clone();
         let deadline = policy.suspension.deadline;
-        // Dropping the set, here or with the future, takes back a lookup that has not begun.
-        let mut task = JoinSet::new();
-        task.spawn_blocking(move || self.ask());
-        match timeout(deadline, task.join_next()).await {
-            Ok(answers) => answers?.ok(),
+        let answers = async {
+            // Here, because what waits for a thread of the runtime stays in its queue for good.
+            let task = TASKS.acquire().await.ok()?;
+            // Dropping the set, here or with the future, takes back a lookup that has not begun.
+            let mut tasks = JoinSet::new();
+            tasks.spawn_blocking(move || {
+                let _until_the_end = task;
+                self.ask()
+            });
+            tasks.join_next().await?.ok()
+        };
+        match timeout(deadline, answers).await {
+            Ok(answers) => answers,
             Err(_) => {
                 policy.counters().late.add_one();
                 None
@@ -295,9 +330,13 @@ impl Lookups {
 
     /// Up to the first session that is found: OpenSSL takes that one, and the others, which a
     /// single-use policy would take out of the store, stay there.
-    fn ask(&self) -> Vec<Answer> {
+    fn ask(self: &Arc<Self>) -> Vec<Answer> {
         let mut answers = Vec::new();
         for id in &self.ids {
+            if Arc::strong_count(self) == 1 {
+                // Nobody waits any more.
+                break;
+            }
             let found = ffi::shielded(Err(Reason::StoreFailed), || {
                 let policy = self.owner.policy();
                 let key = stateful::key_of(policy, self.version, id);

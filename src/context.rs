@@ -40,6 +40,8 @@ pub(crate) struct Applied {
     missed: Missed,
     /// The hash of the context's CA set, made once: its certificates may be many.
     authority: OnceLock<Binding>,
+    #[cfg(feature = "tokio")]
+    unsuspended: AtomicBool,
     /// The server name that was hashed last, which is often the next one too.
     named: Mutex<Option<(Option<Vec<u8>>, Binding)>>,
 }
@@ -73,6 +75,14 @@ impl Applied {
     /// Counts, at the first session that is made, if the context's session id context was changed.
     pub(crate) fn notice_id_context(&self, id_context: &[u8]) {
         if !self.id_context_compared.swap(true, Relaxed) && *id_context != self.id_context {
+            self.policy.counters().overridden.add_one();
+        }
+    }
+
+    /// Counts, once, that the context has another ClientHello callback than the one that suspends.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn notice_unsuspended(&self) {
+        if !self.unsuspended.swap(true, Relaxed) {
             self.policy.counters().overridden.add_one();
         }
     }
@@ -111,6 +121,8 @@ impl Applied {
             id_context_compared: AtomicBool::new(true),
             missed: Missed::default(),
             authority: OnceLock::new(),
+            #[cfg(feature = "tokio")]
+            unsuspended: AtomicBool::default(),
             named: Mutex::default(),
         })
     }
@@ -137,7 +149,9 @@ pub trait SslContextBuilderExt: sealed::Sealed {
     /// `SSL_CTX_set_session_ticket_cb`, `SSL_CTX_set_allow_early_data_cb` and
     /// `SSL_CTX_set_info_callback` (an info callback set before is still called), and replaces any
     /// session callback (new, get, remove) set before. On a client's context that means it keeps no
-    /// sessions.
+    /// sessions. A policy with `suspend_lookups` (feature `tokio`) also replaces the ClientHello callback
+    /// (`SSL_CTX_set_client_hello_cb`): what one that was set before switched or demanded is not done
+    /// any more.
     ///
     /// A connection has the policy of the context that accepted it, also when a server name or
     /// ClientHello callback switches it to another context: store, keys, scope and statistics are
@@ -195,6 +209,8 @@ impl SslContextBuilderExt for SslContextBuilder {
             id_context_compared: AtomicBool::new(false),
             missed: Missed::default(),
             authority: OnceLock::new(),
+            #[cfg(feature = "tokio")]
+            unsuspended: AtomicBool::default(),
             named: Mutex::default(),
         })?;
         #[cfg(feature = "tokio")]

@@ -428,21 +428,31 @@ pub(crate) use suspend::*;
 /// What only an asynchronous accept needs.
 #[cfg(feature = "tokio")]
 mod suspend {
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
     use super::*;
 
-    static MAY_SUSPEND: OnceLock<Index<Ssl, ()>> = OnceLock::new();
+    static MAY_SUSPEND: OnceLock<Index<Ssl, AtomicBool>> = OnceLock::new();
 
     /// Marks a connection whose driver knows what to do when its handshake is suspended.
     pub(crate) fn let_suspend(ssl: &mut SslRef) -> Result<(), ErrorStack> {
-        ssl.set_ex_data(*get_or_make(&MAY_SUSPEND, Ssl::new_ex_index)?, ());
+        let index = *get_or_make(&MAY_SUSPEND, Ssl::new_ex_index)?;
+        ssl.set_ex_data(index, AtomicBool::new(true));
         Ok(())
+    }
+
+    /// Its handshake is done; another one, after `SSL_clear`, is somebody else's.
+    pub(crate) fn no_longer_suspend(ssl: &SslRef) {
+        if let Some(may) = MAY_SUSPEND.get().and_then(|index| ssl.ex_data(*index)) {
+            may.store(false, Relaxed);
+        }
     }
 
     pub(crate) fn may_suspend(ssl: &SslRef) -> bool {
         MAY_SUSPEND
             .get()
             .and_then(|index| ssl.ex_data(*index))
-            .is_some()
+            .is_some_and(|may| may.load(Relaxed))
     }
 
     /// Whether the settings of the connection let it negotiate TLS 1.3.

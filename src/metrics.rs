@@ -37,6 +37,7 @@
 //! | `tls_resumption_store_errors_total` | calls of the store that failed |
 //! | `tls_resumption_store_slow_total` | calls of the store that took 10 ms or longer |
 //! | `tls_resumption_store_removed_total` | sessions removed |
+//! | `tls_resumption_store_late_total` | lookups of suspended handshakes that missed their deadline |
 //! | `tls_resumption_store_too_large_total` | sessions not stored because of their size |
 //! | `tls_resumption_store_capped_total` | lookups not made, because of four others in the handshake |
 //! | `tls_resumption_store_evictions_total` | sessions dropped because the store was full |
@@ -107,7 +108,7 @@ pub fn publish(stats: &Stats) {
 type CounterRow = (&'static str, &'static str, Option<u64>);
 
 #[rustfmt::skip] // a table
-fn counters(stats: &Stats) -> [CounterRow; 22] {
+fn counters(stats: &Stats) -> [CounterRow; 23] {
     let (store, tickets) = (&stats.store, &stats.tickets);
     let usage = |of: fn(Usage) -> u64| store.usage.map(of);
     [
@@ -118,6 +119,7 @@ fn counters(stats: &Stats) -> [CounterRow; 22] {
         ("tls_resumption_store_errors_total", "calls of the store that failed", Some(store.errors)),
         ("tls_resumption_store_slow_total", "calls of the store that took 10 ms or longer", Some(store.slow)),
         ("tls_resumption_store_removed_total", "sessions removed", Some(store.removed)),
+        ("tls_resumption_store_late_total", "lookups of suspended handshakes that missed their deadline", Some(store.late)),
         ("tls_resumption_store_too_large_total", "sessions not stored because of their size", Some(store.too_large)),
         ("tls_resumption_store_capped_total", "lookups not made, because of four others in the handshake", Some(store.capped)),
         ("tls_resumption_store_evictions_total", "sessions dropped because the store was full", usage(|usage| usage.evictions)),

@@ -33,7 +33,8 @@ pub struct Stats {
     pub tickets: TicketStats,
     /// Contexts on which a setting was found changed after `set_resumption`: the `NO_TICKET`
     /// option, the session cache mode, the session callbacks, the number of tickets, the session id
-    /// context, the verify mode, or early data switched on. Noticed at a context's first handshake.
+    /// context, the verify mode, early data switched on, or the ClientHello callback of a policy with
+    /// `suspend_lookups`. Noticed at a context's first handshake.
     /// While the cache mode or the session callbacks are not ours nothing resumes, because then
     /// OpenSSL or somebody else decides what does.
     pub overridden: u64,

@@ -21,7 +21,11 @@ pub(crate) fn serve(listener: &TcpListener, acceptor: &SslAcceptor, page: &Page)
     let open = AtomicUsize::new(0);
     thread::scope(|scope| {
         for (number, socket) in (1..).zip(listener.incoming()) {
-            let Ok(socket) = socket else { continue };
+            let Ok(socket) = socket else {
+                // Too many are open, say: some will end.
+                thread::sleep(Duration::from_millis(50));
+                continue;
+            };
             if open.fetch_add(1, Relaxed) >= MAX_CONNECTIONS {
                 open.fetch_sub(1, Relaxed);
                 continue;

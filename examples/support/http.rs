@@ -68,8 +68,13 @@ pub(crate) fn answer(head: &[u8], reply: impl FnOnce(&str) -> Reply) -> Option<A
             format!("{{\"error\":\"not an HTTP/1 request: {error}\"}}\n"),
         ),
     };
-    // A client of HTTP/1.0 does not expect another.
-    reply.close |= request.version != Some(1);
+    // A client of HTTP/1.0 does not expect another; and a body would be taken for the next request.
+    let has_body = request.headers.iter().any(|header| {
+        let name = header.name;
+        name.eq_ignore_ascii_case("Content-Length")
+            || name.eq_ignore_ascii_case("Transfer-Encoding")
+    });
+    reply.close |= request.version != Some(1) || has_body;
     let mut answer = format!(
         "HTTP/1.1 {}\r\n\
          Content-Type: {}\r\n\

@@ -56,6 +56,7 @@ fn store(store: &StoreStats) -> Value {
         "errors": store.errors,
         "slow": store.slow,
         "removed": store.removed,
+        "late": store.late,
         "too_large": store.too_large,
         "capped": store.capped,
         "usage": usage,

@@ -4,6 +4,7 @@
 pub mod support;
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use openssl::error::ErrorStack;
 use openssl::ssl::{SslAcceptor, SslAcceptorBuilder, SslMethod};
@@ -35,6 +36,22 @@ pub fn acceptor() -> Result<SslAcceptorBuilder, ErrorStack> {
     acceptor.set_private_key(&identity.key)?;
     Ok(acceptor)
 }
+
+/// The next connection. If there is none for now, because too many are open, say, some will end.
+pub async fn accept(listener: &tokio::net::TcpListener) -> tokio::net::TcpStream {
+    loop {
+        match listener.accept().await {
+            Ok((tcp, _)) => return tcp,
+            Err(error) => {
+                eprintln!("{error}");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+/// How long a client may take for its handshake.
+pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the servers answer: what became of this connection, and of all so far.
 pub fn report(policy: &Resumption, outcome: Option<Outcome>) -> String {

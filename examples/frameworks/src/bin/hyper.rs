@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::error::Error;
 
+use frameworks::PATIENCE;
 use hyper::Response;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -10,6 +11,7 @@ use hyper_util::rt::TokioIo;
 use openssl::ssl::{Ssl, SslAcceptor};
 use openssl_resumption::{Resumption, SslContextBuilderExt, SslRefExt, accept_async};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -21,7 +23,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind(frameworks::address()).await?;
     println!("listening on {}", listener.local_addr()?);
     loop {
-        let (tcp, _) = listener.accept().await?;
+        let tcp = frameworks::accept(&listener).await;
         let (acceptor, policy) = (acceptor.clone(), policy.clone());
         tokio::spawn(async move {
             if let Err(error) = serve(&acceptor, tcp, &policy).await {
@@ -36,7 +38,8 @@ async fn serve(
     tcp: TcpStream,
     policy: &Resumption,
 ) -> Result<(), Box<dyn Error>> {
-    let tls = accept_async(Ssl::new(acceptor.context())?, tcp).await?;
+    let accepted = accept_async(Ssl::new(acceptor.context())?, tcp);
+    let tls = timeout(PATIENCE, accepted).await??;
     let outcome = tls.ssl().resumption();
     let answer = service_fn(|_| async move {
         Ok::<_, Infallible>(Response::new(frameworks::report(policy, outcome)))

@@ -3,6 +3,7 @@
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::thread;
+use std::time::Duration;
 
 use openssl::ssl::SslStream;
 use openssl_resumption::{Resumption, SslContextBuilderExt, SslRefExt};
@@ -16,7 +17,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let listener = TcpListener::bind(frameworks::address())?;
     println!("listening on {}", listener.local_addr()?);
     for tcp in listener.incoming() {
-        let (tcp, acceptor, policy) = (tcp?, acceptor.clone(), policy.clone());
+        let Ok(tcp) = tcp else {
+            // Too many are open, say: some will end.
+            thread::sleep(Duration::from_millis(50));
+            continue;
+        };
+        tcp.set_read_timeout(Some(frameworks::PATIENCE))?;
+        let (acceptor, policy) = (acceptor.clone(), policy.clone());
         thread::spawn(move || match acceptor.accept(tcp) {
             Ok(tls) => serve(tls, &policy).unwrap_or_else(|error| eprintln!("{error}")),
             Err(error) => eprintln!("{error}"),

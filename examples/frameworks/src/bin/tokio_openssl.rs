@@ -3,10 +3,12 @@
 use std::error::Error;
 use std::pin::Pin;
 
+use frameworks::PATIENCE;
 use openssl::ssl::{Ssl, SslAcceptor};
 use openssl_resumption::{Resumption, SslContextBuilderExt, SslRefExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 use tokio_openssl::SslStream;
 
 #[tokio::main]
@@ -19,7 +21,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind(frameworks::address()).await?;
     println!("listening on {}", listener.local_addr()?);
     loop {
-        let (tcp, _) = listener.accept().await?;
+        let tcp = frameworks::accept(&listener).await;
         let (acceptor, policy) = (acceptor.clone(), policy.clone());
         tokio::spawn(async move {
             if let Err(error) = serve(&acceptor, tcp, &policy).await {
@@ -35,7 +37,7 @@ async fn serve(
     policy: &Resumption,
 ) -> Result<(), Box<dyn Error>> {
     let mut tls = SslStream::new(Ssl::new(acceptor.context())?, tcp)?;
-    Pin::new(&mut tls).accept().await?;
+    timeout(PATIENCE, Pin::new(&mut tls).accept()).await??;
     if tls.read(&mut [0; 4096]).await? > 0 {
         let response = frameworks::response(policy, tls.ssl().resumption());
         tls.write_all(response.as_bytes()).await?;

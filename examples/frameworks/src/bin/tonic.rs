@@ -6,11 +6,13 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use frameworks::PATIENCE;
 use openssl::ssl::{AlpnError, Ssl, SslAcceptor, select_next_proto};
 use openssl_resumption::{Outcome, Resumption, SslContextBuilderExt, SslRefExt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{Sender, channel};
+use tokio::time::timeout;
 use tokio_openssl::SslStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
@@ -46,13 +48,13 @@ async fn accept(
     accepted: Sender<io::Result<Tls>>,
 ) -> io::Result<()> {
     loop {
-        let (tcp, _) = listener.accept().await?;
+        let tcp = frameworks::accept(&listener).await;
         let mut tls = SslStream::new(Ssl::new(acceptor.context())?, tcp)?;
         let accepted = accepted.clone();
         tokio::spawn(async move {
-            match Pin::new(&mut tls).accept().await {
-                Ok(()) => accepted.send(Ok(Tls(tls))).await.is_ok(),
-                Err(_) => false, // one client's failure
+            match timeout(PATIENCE, Pin::new(&mut tls).accept()).await {
+                Ok(Ok(())) => accepted.send(Ok(Tls(tls))).await.is_ok(),
+                _ => false, // one client's failure
             }
         });
     }
