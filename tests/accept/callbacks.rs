@@ -77,7 +77,7 @@ fn a_switch_of_contexts_between_two_hellos_keeps_the_answer() {
 }
 
 #[test]
-fn a_callback_that_does_not_ask_leaves_lookups_synchronous() {
+fn a_callback_that_does_not_ask_leaves_lookups_synchronous_and_is_counted() {
     let (store, policy) = watched();
     let context = context_changed(&policy, |builder| {
         builder.set_client_hello_callback(|_, _| Ok(ClientHelloResponse::SUCCESS));
@@ -85,6 +85,7 @@ fn a_callback_that_does_not_ask_leaves_lookups_synchronous() {
     let [_, second] = meet_async_twice(&context, &Client::new(Kind::Tls13).unwrap());
     assert_eq!(second.agreed(), Resumed(Source::Store));
     assert_eq!(store.count_here(Call::Get), 1);
+    assert_eq!(policy.stats().overridden, 1, "once");
 }
 
 #[test]
@@ -138,4 +139,5 @@ fn suspending_replaces_a_callback_set_before() {
     let [_, second] = meet_async_twice(&context, &Client::new(Kind::Tls12).unwrap());
     assert_eq!(second.agreed(), Resumed(Source::Store));
     assert_eq!(store.count_here(Call::Get), 0);
+    assert_eq!(policy.stats().overridden, 0);
 }

@@ -15,6 +15,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 
 use crate::callbacks::own_callback;
+use crate::common::child::in_child;
 use crate::store::{Call, Mood};
 use crate::{Served, common::*, meet_async, pair, runtime, serve, session_of, watched};
 
@@ -162,4 +163,57 @@ fn of_many_that_offer_a_single_use_session_exactly_one_resumes() {
     assert_eq!(store.count(Call::Take), 10);
     assert_eq!(policy.stats().resumed(Source::Store), 1);
     assert_eq!(policy.stats().full(Reason::NotFound), 9);
+}
+
+/// A client offers the ticket of nobody, for which the store hangs, and then its own.
+#[test]
+fn what_is_given_up_takes_no_further_session() {
+    let (store, policy) = watched();
+    let context = context(&policy.clone().single_use(true));
+    let session = session_of(&context, Kind::Tls13);
+    store.forget_calls();
+    store.set(Mood::Holding);
+    let hello = offering("P-256", [ticket_of_nobody(0), ticket(&session).to_vec()]);
+    let runtime = runtime();
+    let (server, _line, near) = greeted(&runtime, &context, &hello);
+    run_until(&runtime, || store.asked_for().len() == 1);
+    server.abort();
+    assert!(runtime.block_on(server).unwrap_err().is_cancelled());
+    store.set(Mood::Prompt);
+    // Waits for what it has begun.
+    drop((runtime, near));
+    assert_eq!(store.asked_for().len(), 1);
+    let met = meet_async(&context, &Client::new(Kind::Tls13).unwrap(), Some(&session));
+    assert_eq!(met.agreed(), Resumed(Source::Store));
+}
+
+/// In a process of its own, because lookups are bounded by process.
+#[test]
+fn a_store_that_hangs_leaves_threads_to_others() {
+    in_child(
+        "cancelled::a_store_that_hangs_leaves_threads_to_others",
+        hang,
+    );
+}
+
+fn hang() {
+    let (store, policy) = watched();
+    let context = context(&policy.lookup_deadline(Duration::from_millis(500)));
+    store.set(Mood::Holding);
+    let hello = offering("P-256", [ticket_of_nobody(0)]);
+    let runtime = runtime();
+    let greeted: Vec<_> = (0..600)
+        .map(|_| greeted(&runtime, &context, &hello))
+        .collect();
+    run_until(&runtime, || store.asked_for().len() >= 256);
+    let own = runtime.block_on(async {
+        let own = tokio::task::spawn_blocking(|| ());
+        tokio::time::timeout(Duration::from_secs(10), own).await
+    });
+    let asked = store.asked_for().len();
+    drop(greeted);
+    // Before anything fails: the runtime waits for what it has begun.
+    store.set(Mood::Prompt);
+    assert!(own.is_ok(), "no thread");
+    assert_eq!(asked, 256);
 }
