@@ -187,6 +187,9 @@ impl Resumption {
     /// How long a handshake in [`accept_async`] stays suspended for the store at a time; 2 seconds by
     /// default, of any length. Then it goes on as a full one.
     ///
+    /// Zero asks the store, and hardly ever waits for its answer. After a HelloRetryRequest there may be
+    /// a second time.
+    ///
     /// That is for a store that hangs. A store bounds its own time, and much closer: every client
     /// waits for it.
     #[must_use]
