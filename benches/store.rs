@@ -141,13 +141,14 @@ fn measure<S: Store>(name: &str, sessions: usize, record: &Session, make: impl F
     let insert = per(start, sessions);
     let bytes = (allocated() - before) / sessions;
 
+    let mut back = keys[..sessions].to_vec();
+    shuffle(&mut back);
     let start = Instant::now();
-    keys[..sessions]
-        .iter()
+    back.iter()
         .for_each(|key| drop(black_box(store.lookup(key))));
     let lookup = per(start, sessions);
-    let one = pairs(&store, &keys, record, sessions, 1);
-    let two = pairs(&store, &keys, record, sessions, 2);
+    let one = pairs(&store, &back, record, 1);
+    let two = pairs(&store, &back, record, 2);
 
     // Ten capacities, each insertion measured.
     let mut pauses: Vec<_> = keys[sessions..]
@@ -166,21 +167,28 @@ fn measure<S: Store>(name: &str, sessions: usize, record: &Session, make: impl F
     println!("{name},{sessions},{insert},{lookup},{one},{two},{eviction},{most},{worst},{bytes}");
 }
 
+/// Clients do not come back in the order in which they came, which is that of the sessions in memory.
+fn shuffle(keys: &mut [SessionKey]) {
+    let mut random = 1_u64;
+    for i in (1..keys.len()).rev() {
+        // Knuth's linear congruential generator.
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        keys.swap(i, (random >> 33) as usize % (i + 1));
+    }
+}
+
 /// The time of a pair, one insertion and one lookup, when so many threads do them at once; the
 /// median of five runs.
-fn pairs<S: Store>(
-    store: &S,
-    keys: &[SessionKey],
-    record: &Session,
-    sessions: usize,
-    threads: usize,
-) -> u128 {
+fn pairs<S: Store>(store: &S, keys: &[SessionKey], record: &Session, threads: usize) -> u128 {
+    let sessions = keys.len();
     let mut runs = [0; 5];
     for run in &mut runs {
         let barrier = Barrier::new(threads + 1);
         let each = sessions / threads;
         *run = thread::scope(|scope| {
-            for keys in keys[..sessions].chunks(each) {
+            for keys in keys.chunks(each) {
                 let barrier = &barrier;
                 scope.spawn(move || {
                     barrier.wait();
