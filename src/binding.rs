@@ -71,7 +71,9 @@ fn authority(ssl: &SslRef, connection: &Connection) -> Binding {
         }
         stamp::authority(certificates, names)
     };
-    let make = |policy: &Resumption| ffi::shielded(unique(), || hash(policy));
+    let make = |policy: &Resumption| {
+        ffi::shielded(None, || Some(hash(policy))).unwrap_or_else(|| ffi::shielded([0; 16], unique))
+    };
     match ffi::applied(ssl.ssl_context()) {
         Some(applied) if ffi::has_ca_set_of_context(ssl) => {
             applied.authority(ssl, || make(applied.policy()))

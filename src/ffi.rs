@@ -205,6 +205,16 @@ pub(crate) fn copy_session(session: &SslSessionRef) -> Option<SslSession> {
     (!copy.is_null()).then(|| unsafe { SslSession::from_ptr(copy) })
 }
 
+/// Whether somebody has tied data of theirs to a session. The indices are those of the process: as
+/// many as libraries register.
+pub(crate) fn has_ex_data(session: &SslSessionRef) -> bool {
+    (0..32).any(|index| {
+        // SAFETY: reads a live session; null for what is not there, a wrong index too.
+        let data = unsafe { SSL_SESSION_get_ex_data(session.as_ptr(), index) };
+        !data.is_null()
+    })
+}
+
 /// The session id context that a session was made in; may be empty.
 pub(crate) fn id_context(session: &SslSessionRef) -> &[u8] {
     let mut len = 0;

@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::SystemTime;
 
 use lru::LruCache;
 use openssl::ssl::{SslSession, SslSessionRef};
@@ -16,13 +17,13 @@ use parking_lot::Mutex;
 use crate::ffi;
 use crate::store::{Session, SessionKey};
 
-/// What a master takes beside its record and its certificate: an `SSL_SESSION`, an `X509` with the
-/// public key decoded, and the entry here.
-const OVERHEAD: usize = 4_096;
+/// What a master takes beside its record and its certificate: an `SSL_SESSION`, an `X509`, and the
+/// entry here.
+const OVERHEAD: usize = 2_048;
 
-/// How many bytes a byte of a record takes: in the record, in the session and in the certificate,
-/// which OpenSSL keeps both as it was sent and decoded.
-const PER_BYTE: usize = 4;
+/// How many bytes a byte of a record takes at most, decoded: a certificate of nothing but tiny names or
+/// extensions takes 15, and clients may choose what is in theirs. A usual one takes less than half.
+const PER_BYTE: usize = 16;
 
 /// A session and the record that it is decoded from, or was encoded to.
 pub(crate) struct Master {
@@ -35,7 +36,8 @@ pub(crate) struct Master {
 impl Master {
     /// A master of a copy of this session, unless it is too large for the limit.
     pub(crate) fn new(session: &SslSessionRef, record: &Session, limit: usize) -> Option<Self> {
-        if size(record) > limit {
+        // Data of the user's would be shared by all copies, and freed with each.
+        if size(record) > limit || ffi::has_ex_data(session) {
             return None;
         }
         Some(Self {
@@ -89,7 +91,7 @@ impl Masters {
         ffi::copy_session(&master.session)
     }
 
-    pub(crate) fn keep(&self, key: SessionKey, master: Master) {
+    pub(crate) fn keep(&self, key: SessionKey, master: Master, now: SystemTime) {
         // What goes is freed outside the lock.
         let mut gone = Vec::new();
         let mut kept = self.kept.lock();
@@ -100,7 +102,12 @@ impl Masters {
             .iter()
             .map(|master| size(&master.record))
             .sum::<usize>();
-        while kept.bytes > limit
+        let has_ended = |master: &Arc<Master>| master.record.expires_at() <= now;
+        while (kept.bytes > limit
+            || kept
+                .masters
+                .peek_lru()
+                .is_some_and(|(_, oldest)| has_ended(oldest)))
             && let Some((_, oldest)) = kept.masters.pop_lru()
         {
             kept.bytes -= size(&oldest.record);
@@ -124,14 +131,14 @@ impl Masters {
 #[cfg(test)]
 mod tests {
     use std::thread;
-    use std::time::SystemTime;
+    use std::time::Duration;
 
     use openssl::asn1::Asn1Time;
     use openssl::ec::{EcGroup, EcKey};
     use openssl::hash::MessageDigest;
     use openssl::nid::Nid;
     use openssl::pkey::PKey;
-    use openssl::x509::X509;
+    use openssl::x509::{X509, X509Builder};
 
     use super::*;
 
@@ -140,8 +147,14 @@ mod tests {
         [&[tag, 0x82, len[0], len[1]], content].concat()
     }
 
-    /// A TLS 1.3 session with a client certificate, as OpenSSL writes it.
     fn session() -> SslSession {
+        let session = ffi::session_from_der(&session_of(|_| ())).unwrap();
+        assert!(ffi::peer_certificate(&session).is_some());
+        session
+    }
+
+    /// A TLS 1.3 session with a client certificate, as OpenSSL writes it.
+    fn session_of(prepare: impl FnOnce(&mut X509Builder)) -> Vec<u8> {
         let curve = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
         let key = PKey::from_ec_key(EcKey::generate(&curve).unwrap()).unwrap();
         let mut certificate = X509::builder().unwrap();
@@ -149,6 +162,7 @@ mod tests {
         certificate.set_not_before(&today).unwrap();
         certificate.set_not_after(&today).unwrap();
         certificate.set_pubkey(&key).unwrap();
+        prepare(&mut certificate);
         certificate.sign(&key, MessageDigest::sha256()).unwrap();
         let certificate = certificate.build().to_der().unwrap();
         let fields = [
@@ -159,13 +173,16 @@ mod tests {
             tlv(4, &[2; 48]),
             tlv(0xa3, &certificate),
         ];
-        let session = ffi::session_from_der(&tlv(0x30, &fields.concat())).unwrap();
-        assert!(ffi::peer_certificate(&session).is_some());
-        session
+        tlv(0x30, &fields.concat())
     }
 
     fn record(n: u8) -> Session {
-        Session::new(SystemTime::now(), [&[n; 400], b""])
+        until(n, 3_600)
+    }
+
+    fn until(n: u8, seconds: u64) -> Session {
+        let end = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        Session::new(end, [&[n; 400], b""])
     }
 
     fn key(n: u8) -> SessionKey {
@@ -179,7 +196,8 @@ mod tests {
     #[test]
     fn a_master_serves_for_its_own_bytes_only() {
         let (masters, record) = (Masters::default(), record(1));
-        masters.keep(key(1), Master::new(&session(), &record, 1 << 20).unwrap());
+        let master = Master::new(&session(), &record, 1 << 20).unwrap();
+        masters.keep(key(1), master, SystemTime::UNIX_EPOCH);
         let copy = masters.copy(&key(1), &record).unwrap();
         assert_eq!(copy.id(), [1; 32]);
         for at in 0..record.as_bytes().len() {
@@ -198,7 +216,10 @@ mod tests {
     fn the_least_recently_used_makes_room() {
         let (masters, session) = (Masters::default(), session());
         let limit = 3 * size(&record(0)) + 1;
-        let keep = |n| masters.keep(key(n), Master::new(&session, &record(n), limit).unwrap());
+        let keep = |n| {
+            let master = Master::new(&session, &record(n), limit).unwrap();
+            masters.keep(key(n), master, SystemTime::UNIX_EPOCH);
+        };
         (0..3).for_each(keep);
         keep(2);
         assert!(has(&masters, 0) && masters.kept.lock().bytes < limit);
@@ -206,6 +227,65 @@ mod tests {
         assert!(has(&masters, 0) && !has(&masters, 1) && has(&masters, 2) && has(&masters, 3));
         assert!(masters.kept.lock().bytes < limit);
         assert!(Master::new(&session, &record(4), limit / 3 - 1).is_none());
+    }
+
+    #[test]
+    fn what_has_ended_goes_when_another_comes() {
+        let (masters, session) = (Masters::default(), session());
+        for n in 0..3 {
+            let record = until(n, 10 * u64::from(n));
+            let master = Master::new(&session, &record, 1 << 20).unwrap();
+            masters.keep(
+                key(n),
+                master,
+                SystemTime::UNIX_EPOCH + Duration::from_secs(n.into()),
+            );
+        }
+        assert_eq!(masters.kept.lock().masters.len(), 2);
+        let later = SystemTime::UNIX_EPOCH + Duration::from_secs(15);
+        masters.keep(
+            key(3),
+            Master::new(&session, &record(3), 1 << 20).unwrap(),
+            later,
+        );
+        assert_eq!(masters.kept.lock().masters.len(), 2);
+        assert!(has(&masters, 3));
+        assert_eq!(masters.kept.lock().bytes, 2 * size(&record(3)));
+    }
+
+    /// A client that fills the memory of the server has a certificate of many small parts.
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    #[test]
+    #[expect(unsafe_code, reason = "a function of C")]
+    fn no_certificate_takes_more_than_is_counted() {
+        let mut name = openssl::x509::X509Name::builder().unwrap();
+        (0..1_300).for_each(|_| name.append_entry_by_text("C", "XX").unwrap());
+        let name = name.build();
+        let der = session_of(|certificate| {
+            certificate.set_subject_name(&name).unwrap();
+            certificate.set_issuer_name(&name).unwrap();
+        });
+        let allocated = || {
+            // SAFETY: reads the counts of the C library's allocator.
+            let info = unsafe { libc::mallinfo2() };
+            info.uordblks + info.hblkhd
+        };
+        let counted = size(&Session::new(SystemTime::UNIX_EPOCH, [&der, b""]));
+        let before = allocated();
+        let sessions: Vec<_> = (0..100)
+            .map(|_| ffi::session_from_der(&der).unwrap())
+            .collect();
+        // Other tests allocate too, and not as much.
+        let each = (allocated() - before) / sessions.len();
+        assert!(
+            each + der.len() < counted,
+            "{each} + {}, {counted}",
+            der.len()
+        );
+        assert!(
+            each > 4 * der.len(),
+            "{each}: a certificate that is no test"
+        );
     }
 
     /// `.ci/long` runs this under helgrind.

@@ -298,7 +298,8 @@ impl Resumption {
     }
 
     /// How many bytes of memory the decoded sessions of clients with a certificate may take, beside
-    /// the store; 32 MiB by default, which is about 6,000 of them, 0 keeps none.
+    /// the store, each counted as the worst that its certificate might take; 32 MiB by default, which
+    /// is about 4,000 of them, 0 keeps none.
     ///
     /// OpenSSL decodes the certificate of a session and its public key each time it decodes the
     /// session, which takes up to half the time of a resumed TLS 1.3 handshake and most of a TLS

@@ -60,7 +60,7 @@ pub(crate) fn new_session(ssl: &SslRef, session: &SslSessionRef) -> Option<Sessi
     call(policy, || store.put(&key, record)).ok()?;
     policy.counters().puts.add_one();
     if let Some(master) = master {
-        policy.masters().keep(key, master);
+        policy.masters().keep(key, master, SystemTime::now());
     }
     Some(key)
 }
@@ -68,10 +68,11 @@ pub(crate) fn new_session(ssl: &SslRef, session: &SslSessionRef) -> Option<Sessi
 /// Removes a session from the store.
 pub(crate) fn remove(policy: &Resumption, key: &SessionKey) {
     let Some(store) = policy.store() else { return };
-    policy.masters().forget(key);
     if call(policy, || store.remove(key)).is_ok() {
         policy.counters().removed.add_one();
     }
+    // After it: a lookup may have come in between, and kept one.
+    policy.masters().forget(key);
 }
 
 /// The client offered a session id, or in TLS 1.3 a stateful ticket: returns its session, if it is
@@ -176,7 +177,11 @@ pub(crate) fn ask(
         counters.expired.add_one();
         return Err(Reason::Expired);
     }
-    let Some(session) = decode(policy, key, id, &record) else {
+    let session = decode(policy, key, id, &record);
+    if is_taken(policy, version) {
+        policy.masters().forget(key);
+    }
+    let Some(session) = session else {
         counters.errors.add_one();
         return Err(Reason::StoreFailed);
     };
@@ -203,7 +208,7 @@ fn decode(
     if ffi::peer_certificate(&session).is_some() {
         policy.counters().decoded.add_one();
         if let Some(master) = policy.master_of(&session, record) {
-            policy.masters().keep(*key, master);
+            policy.masters().keep(*key, master, SystemTime::now());
         }
     }
     Some(session)

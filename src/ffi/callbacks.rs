@@ -120,11 +120,11 @@ fn step(ssl: &mut SslRef) {
         let check = || binding::may_go_on(ssl, connection);
         catch(AssertUnwindSafe(check)).unwrap_or(false)
     };
-    if binding::is_refused(ssl, connection) || binding::is_too_large(ssl, connection) {
-        // Before TLS 1.3 tickets are due; an error leaves the client some that will be declined.
-        let _ = ssl.set_num_tickets(0);
-    }
     if goes_on {
+        if binding::is_refused(ssl, connection) || binding::is_too_large(ssl, connection) {
+            // Before TLS 1.3 tickets are due; an error leaves the client some that will be declined.
+            let _ = ssl.set_num_tickets(0);
+        }
         return;
     }
     if let Some(connection) = connection_mut(ssl) {

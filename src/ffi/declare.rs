@@ -98,6 +98,10 @@ unsafe extern "C" {
         arg: *mut c_void,
     );
     pub(super) fn SSL_in_before(ssl: *const sys::SSL) -> c_int;
+    pub(super) fn SSL_SESSION_get_ex_data(
+        session: *const sys::SSL_SESSION,
+        index: c_int,
+    ) -> *mut c_void;
     pub(super) fn SSL_SESSION_dup(session: *const sys::SSL_SESSION) -> *mut sys::SSL_SESSION;
     pub(super) fn SSL_SESSION_get0_hostname(session: *const sys::SSL_SESSION) -> *const c_char;
     pub(super) fn SSL_SESSION_set1_hostname(
