@@ -205,6 +205,14 @@ pub(crate) fn copy_session(session: &SslSessionRef) -> Option<SslSession> {
     (!copy.is_null()).then(|| unsafe { SslSession::from_ptr(copy) })
 }
 
+/// The bytes in use, as the C library's allocator counts them, with its own.
+#[cfg(all(test, target_os = "linux", target_env = "gnu"))]
+pub(crate) fn allocated() -> usize {
+    // SAFETY: reads the counts of the allocator.
+    let info = unsafe { libc::mallinfo2() };
+    info.uordblks + info.hblkhd
+}
+
 /// Whether somebody has tied data of theirs to a session. The indices are those of the process: as
 /// many as libraries register.
 pub(crate) fn has_ex_data(session: &SslSessionRef) -> bool {

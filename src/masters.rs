@@ -256,7 +256,6 @@ mod tests {
     /// A client that fills the memory of the server has a certificate of many small parts.
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     #[test]
-    #[expect(unsafe_code, reason = "a function of C")]
     fn no_certificate_takes_more_than_is_counted() {
         let mut name = openssl::x509::X509Name::builder().unwrap();
         (0..1_300).for_each(|_| name.append_entry_by_text("C", "XX").unwrap());
@@ -265,18 +264,13 @@ mod tests {
             certificate.set_subject_name(&name).unwrap();
             certificate.set_issuer_name(&name).unwrap();
         });
-        let allocated = || {
-            // SAFETY: reads the counts of the C library's allocator.
-            let info = unsafe { libc::mallinfo2() };
-            info.uordblks + info.hblkhd
-        };
         let counted = size(&Session::new(SystemTime::UNIX_EPOCH, [&der, b""]));
-        let before = allocated();
+        let before = ffi::allocated();
         let sessions: Vec<_> = (0..100)
             .map(|_| ffi::session_from_der(&der).unwrap())
             .collect();
         // Other tests allocate too, and not as much.
-        let each = (allocated() - before) / sessions.len();
+        let each = (ffi::allocated() - before) / sessions.len();
         assert!(
             each + der.len() < counted,
             "{each} + {}, {counted}",

@@ -136,18 +136,23 @@ fn step(ssl: &mut SslRef) {
     unsafe { sys::SSL_set_shutdown(ssl.as_ptr(), both) };
 }
 
+/// Marks the top of this thread's error queue. Returns whether it has one: what is in an empty one
+/// later is all newer.
+fn mark() -> bool {
+    // SAFETY: changes the thread's own queue.
+    unsafe { ERR_set_mark() != 0 }
+}
+
 /// Runs the body of a callback: a panic in it gives `otherwise`, and errors that it leaves in
 /// OpenSSL's queue are taken out again. What was there before is the caller's, and stays, also if the
 /// body empties the queue, as calls of the `openssl` crate do when they fail.
 pub(crate) fn shielded<T>(otherwise: T, body: impl FnOnce() -> T) -> T {
-    // SAFETY: looks at this thread's queue.
-    let callers = (unsafe { sys::ERR_peek_last_error() } != 0).then(|| {
+    let callers = mark().then(|| {
         let callers = ErrorStack::get();
         callers.put();
+        mark();
         callers
     });
-    // SAFETY: marks the top of this thread's queue.
-    unsafe { ERR_set_mark() };
     let result = catch(AssertUnwindSafe(body)).unwrap_or(otherwise);
     // SAFETY: drops what is above the mark, or all if it is gone.
     let marked = unsafe { ERR_pop_to_mark() } != 0;
