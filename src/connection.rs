@@ -258,8 +258,7 @@ impl Connection {
         let outcome = Outcome { version, handshake };
         self.policy().counters().completed(&outcome, self.ticket);
         self.outcome = Some(outcome);
-        // With a guard of its own: the callback has more to do, for us and for others.
-        ffi::shielded((), || self.policy().tell(&outcome));
+        self.policy().tell(&outcome);
     }
 }
 

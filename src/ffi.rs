@@ -169,12 +169,12 @@ fn info_callback_but_ours(context: &SslContextRef) -> Option<InfoCallback> {
 
 // ---- Sessions
 
-/// The DER of a session.
-pub(crate) fn session_to_der(session: &SslSessionRef) -> Option<Secret> {
+/// The DER of a session, after `room` bytes of zero for what goes before it.
+pub(crate) fn session_to_der(session: &SslSessionRef, room: usize) -> Option<Secret> {
     // SAFETY: without an output OpenSSL only computes the length.
     let len = unsafe { sys::i2d_SSL_SESSION(session.as_ptr(), ptr::null_mut()) };
-    let mut der = Secret::zeroed(usize::try_from(len).ok()?);
-    let mut end = der.as_mut_bytes().as_mut_ptr();
+    let mut der = Secret::zeroed(room + usize::try_from(len).ok()?);
+    let mut end = der.as_mut_bytes()[room..].as_mut_ptr();
     // SAFETY: `end` points to as many writable bytes as OpenSSL just said that it writes.
     let written = unsafe { sys::i2d_SSL_SESSION(session.as_ptr(), &mut end) };
     (written == len && len > 0).then_some(der)

@@ -417,10 +417,10 @@ impl Resumption {
         &self.scope
     }
 
-    /// Tells the hook; the caller has a guard around it.
+    /// Tells the hook, with a guard of its own: the caller has more to do, for us and for others.
     pub(crate) fn tell(&self, outcome: &Outcome) {
         if let Some(hook) = &self.on_outcome {
-            hook(outcome);
+            ffi::shielded((), || hook(outcome));
         }
     }
 

@@ -12,7 +12,7 @@ use crate::guard::catch;
 use crate::outcome::{Reason, Source};
 use crate::resumption::Resumption;
 use crate::stamp::{Claims, Here};
-use crate::store::{Session, SessionKey, StoreError};
+use crate::store::{HEADER, Session, SessionKey, StoreError};
 
 /// The length of every session id that OpenSSL makes. What a client sends may be shorter.
 pub(crate) const ID_LEN: usize = 32;
@@ -44,10 +44,8 @@ pub(crate) fn new_session(ssl: &SslRef, session: &SslSessionRef) -> Option<Sessi
         // The other sessions have been stamped when their tickets were made.
         binding::stamp_session(ssl, session);
     }
-    let der = ffi::session_to_der(session)?;
     let key = SessionKey::derive(policy.scope_bytes(), tls13, session.id());
-    let check = checksum(&key, der.as_bytes());
-    let record = Session::new(Claims::of(session).expires_at, [&check, der.as_bytes()]);
+    let record = encode(&key, session)?;
     if record.as_bytes().len() > policy.max_session_size_value() {
         policy.counters().too_large.add_one();
         return None;
@@ -189,7 +187,16 @@ pub(crate) fn ask(
     Ok((record, session))
 }
 
-/// A record is a checksum and the DER of a session. Where there is a master that was made of these
+/// The record of a session: a checksum and its DER. It is written in one place, so that there are no
+/// copies to wipe.
+fn encode(key: &SessionKey, session: &SslSessionRef) -> Option<Session> {
+    let mut record = ffi::session_to_der(session, HEADER + CHECKSUM_LEN)?;
+    let (check, der) = record.as_mut_bytes()[HEADER..].split_first_chunk_mut()?;
+    *check = checksum(key, der);
+    Some(Session::with_header(Claims::of(session).expires_at, record))
+}
+
+/// The session in a record. Where there is a master that was made of these
 /// bytes, a copy of it spares the decoding.
 fn decode(
     policy: &Resumption,
@@ -218,12 +225,19 @@ fn decode(
 /// with another id breaks the handshake on OpenSSL 3.0, one with a damaged secret on all. It is no
 /// protection against a store that wants to deceive: that one can compute it.
 ///
-/// The first 8 bytes of the key, a hash of the id, masked with the FNV-1a hash of the DER.
+/// The first 8 bytes of the key, a hash of the id, masked with a hash of the DER by words: any change
+/// within one word shows, because each step can be undone.
 fn checksum(key: &SessionKey, der: &[u8]) -> [u8; CHECKSUM_LEN] {
     let key = key.as_bytes().first_chunk().expect("8 is less than 32");
-    let hash = der.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let (words, rest) = der.as_chunks();
+    let mut last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    let hash = words
+        .iter()
+        .chain([&last])
+        .fold(der.len() as u64, |hash, word| {
+            (hash.rotate_left(5) ^ u64::from_le_bytes(*word)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        });
     (u64::from_be_bytes(*key) ^ hash).to_be_bytes()
 }
 

@@ -220,20 +220,26 @@ impl fmt::Debug for SessionKey {
 pub struct Session(Secret);
 
 const VERSION: u8 = 1;
-const HEADER: usize = 9;
+/// The length of version and expiry, which go before the payload.
+pub(crate) const HEADER: usize = 9;
 
 impl Session {
     /// A session of a payload in two parts.
     pub(crate) fn new(expires_at: SystemTime, payload: [&[u8]; 2]) -> Self {
-        let since = expires_at.duration_since(UNIX_EPOCH).unwrap_or_default();
         let [first, second] = payload;
         let mut record = Secret::zeroed(HEADER + first.len() + second.len());
-        let (header, rest) = record.as_mut_bytes().split_at_mut(HEADER);
-        header[0] = VERSION;
-        header[1..].copy_from_slice(&since.as_secs().to_be_bytes());
-        let (start, end) = rest.split_at_mut(first.len());
+        let (start, end) = record.as_mut_bytes()[HEADER..].split_at_mut(first.len());
         start.copy_from_slice(first);
         end.copy_from_slice(second);
+        Self::with_header(expires_at, record)
+    }
+
+    /// A session whose payload stands after `HEADER` bytes, which are written here.
+    pub(crate) fn with_header(expires_at: SystemTime, mut record: Secret) -> Self {
+        let since = expires_at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let header = &mut record.as_mut_bytes()[..HEADER];
+        header[0] = VERSION;
+        header[1..].copy_from_slice(&since.as_secs().to_be_bytes());
         Self(record)
     }
 

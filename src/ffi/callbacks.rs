@@ -81,7 +81,7 @@ fn done(ssl: &mut SslRef) -> Option<()> {
         && let Some(session) = ssl.session()
     {
         // Now, for all tickets that are still to come.
-        binding::stamp_session(ssl, session);
+        shielded((), || binding::stamp_session(ssl, session));
     }
     notice_id_context(ssl);
     Some(())
@@ -180,7 +180,7 @@ pub(super) unsafe extern "C" fn info(ssl: *const sys::SSL, event: c_int, value: 
         let ssl = unsafe { SslRef::from_ptr_mut(ssl.cast_mut()) };
         match event {
             SSL_CB_HANDSHAKE_START => start(ssl).unwrap_or_default(),
-            SSL_CB_HANDSHAKE_DONE => shielded(None, || done(ssl)).unwrap_or_default(),
+            SSL_CB_HANDSHAKE_DONE => done(ssl).unwrap_or_default(),
             SSL_CB_ACCEPT_LOOP => step(ssl),
             SSL_CB_READ_ALERT | SSL_CB_WRITE_ALERT => {
                 alert(ssl, event, value).unwrap_or_default();

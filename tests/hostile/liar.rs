@@ -59,9 +59,13 @@ impl Lie {
         };
         let forge = |record: &mut Vec<u8>, der: &[u8]| {
             record.truncate(HEADER);
-            // FNV-1a.
-            let hash = der.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-                (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+            let (words, rest) = der.as_chunks();
+            let mut last = [0; 8];
+            last[..rest.len()].copy_from_slice(rest);
+            let words = words.iter().chain([&last]);
+            let hash = words.fold(der.len() as u64, |hash, word| {
+                let word = u64::from_le_bytes(*word);
+                (hash.rotate_left(5) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15)
             });
             let key = key.as_bytes().first_chunk().expect("a key is longer");
             let check = u64::from_be_bytes(*key) ^ hash;
