@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use openssl::asn1::{Asn1Time, Asn1TimeRef};
 use openssl::hash::MessageDigest;
 use openssl::ssl::{NameType, SslRef, SslSessionRef, SslVerifyMode, SslVersion};
+use openssl::x509::X509Ref;
 
 use crate::connection::Connection;
 use crate::ffi;
@@ -199,13 +200,18 @@ pub(crate) fn stamp_session(ssl: &SslRef, session: &SslSessionRef) {
         None => made(),
     };
     let dated = u64::try_from(session.time()).unwrap_or(0);
-    let certificate_ends = certificate.map(|certificate| unix_time(certificate.not_after()));
+    let ends = |certificate: &X509Ref| ffi::shielded(0, || unix_time(certificate.not_after()));
+    let certificate_ends = certificate.map(ends);
     let lifetime = policy.lifetime_value().as_secs();
     let timeout = stamp.timeout(dated, lifetime, certificate_ends);
     // What has ended already says so in the stamp: OpenSSL leaves a timeout of 0 out when it writes
     // a session and reads 3 in its place, and fails the connection whose ticket grows by that.
     let time = if timeout == 0 { 0 } else { stamp.time };
-    ffi::finish_session(session, &Stamp { time, ..stamp }.to_bytes(), timeout.max(1));
+    let stamp = Stamp { time, ..stamp };
+    if inherited != Some(stamp) {
+        ffi::set_appdata(session, &stamp.to_bytes());
+    }
+    ffi::set_session_timeout(session, timeout.max(1));
     connection.note_stamped(certificate);
 }
 
@@ -232,9 +238,9 @@ pub(crate) fn is_refused(ssl: &SslRef, connection: &Connection) -> bool {
 /// (A TLS 1.2 ticket cannot be called off any more when the certificate is known.)
 pub(crate) fn is_too_large(ssl: &SslRef, connection: &Connection) -> bool {
     // What is being resumed has been in a ticket.
-    let is_new = connection.outcome().is_some() || !ssl.session_reused();
-    is_new
-        && connection.policy().keys().is_some()
+    let is_new = || connection.outcome().is_some() || !ssl.session_reused();
+    connection.policy().keys().is_some()
+        && is_new()
         && ssl
             .session()
             .and_then(ffi::peer_certificate)

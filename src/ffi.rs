@@ -244,13 +244,15 @@ pub(crate) fn appdata(session: &SslSessionRef) -> &[u8] {
     unsafe { slice::from_raw_parts(data.cast(), len) }
 }
 
-/// Writes a session's application data and its timeout, in seconds.
-///
-/// The session must be one that OpenSSL is just making, so that no other thread has it.
-pub(crate) fn finish_session(session: &SslSessionRef, appdata: &[u8], timeout: u64) {
+/// Writes the application data of a session that OpenSSL is just making: no other thread has it.
+pub(crate) fn set_appdata(session: &SslSessionRef, appdata: &[u8]) {
     let (data, len) = (appdata.as_ptr().cast(), appdata.len());
     // SAFETY: OpenSSL copies the bytes; without memory for that the session stays without.
     unsafe { SSL_SESSION_set1_ticket_appdata(session.as_ptr(), data, len) };
+}
+
+/// Writes the timeout, in seconds, of a session that OpenSSL is just making.
+pub(crate) fn set_session_timeout(session: &SslSessionRef, timeout: u64) {
     let timeout = c_long::try_from(timeout).unwrap_or(c_long::MAX);
     // SAFETY: sets a field of a live session.
     unsafe { SSL_SESSION_set_timeout(session.as_ptr(), timeout) };

@@ -150,16 +150,21 @@ pub(crate) struct Claims {
 
 impl Claims {
     pub(crate) fn of(session: &SslSessionRef) -> Self {
-        let ends = session.time().saturating_add(session.timeout());
-        let ends = Duration::from_secs(u64::try_from(ends).unwrap_or(0));
         Self {
             version: session.protocol_version(),
-            expires_at: UNIX_EPOCH.checked_add(ends).unwrap_or(UNIX_EPOCH),
+            expires_at: expires_at(session),
             has_context: !ffi::id_context(session).is_empty(),
             has_certificate: ffi::peer_certificate(session).is_some(),
             stamp: Stamp::from_bytes(ffi::appdata(session)),
         }
     }
+}
+
+/// When a session ends, as OpenSSL dates it.
+pub(crate) fn expires_at(session: &SslSessionRef) -> SystemTime {
+    let ends = session.time().saturating_add(session.timeout());
+    let ends = Duration::from_secs(u64::try_from(ends).unwrap_or(0));
+    UNIX_EPOCH.checked_add(ends).unwrap_or(UNIX_EPOCH)
 }
 
 /// What a session must be to be resumed in the handshake at hand, as far as is known when the

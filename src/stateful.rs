@@ -11,7 +11,7 @@ use crate::ffi;
 use crate::guard::catch;
 use crate::outcome::{Reason, Source};
 use crate::resumption::Resumption;
-use crate::stamp::{Claims, Here};
+use crate::stamp::{self, Here};
 use crate::store::{HEADER, Session, SessionKey, StoreError};
 
 /// The length of every session id that OpenSSL makes. What a client sends may be shorter.
@@ -193,7 +193,7 @@ fn encode(key: &SessionKey, session: &SslSessionRef) -> Option<Session> {
     let mut record = ffi::session_to_der(session, HEADER + CHECKSUM_LEN)?;
     let (check, der) = record.as_mut_bytes()[HEADER..].split_first_chunk_mut()?;
     *check = checksum(key, der);
-    Some(Session::with_header(Claims::of(session).expires_at, record))
+    Some(Session::with_header(stamp::expires_at(session), record))
 }
 
 /// The session in a record. Where there is a master that was made of these

@@ -179,11 +179,15 @@ pub struct SessionKey([u8; 32]);
 impl SessionKey {
     pub(crate) fn derive(scope: &[u8], tls13: bool, id: &[u8]) -> Self {
         let mut hash = Sha256::new();
-        hash.update(b"session key 1\0");
-        hash.update(&[u8::from(tls13)]);
-        // The length keeps (scope, id) pairs apart that are the same bytes in a row.
-        hash.update(&(scope.len() as u64).to_be_bytes());
-        hash.update(scope);
+        // In few pieces: each costs, and this is part of every handshake. The length keeps
+        // (scope, id) pairs apart that are the same bytes in a row.
+        let mut head = *b"session key 1\0?12345678";
+        head[14] = u8::from(tls13);
+        head[15..].copy_from_slice(&(scope.len() as u64).to_be_bytes());
+        hash.update(&head);
+        if !scope.is_empty() {
+            hash.update(scope);
+        }
         hash.update(id);
         Self(hash.finish())
     }

@@ -81,7 +81,7 @@ fn done(ssl: &mut SslRef) -> Option<()> {
         && let Some(session) = ssl.session()
     {
         // Now, for all tickets that are still to come.
-        shielded((), || binding::stamp_session(ssl, session));
+        binding::stamp_session(ssl, session);
     }
     notice_id_context(ssl);
     Some(())
@@ -173,7 +173,7 @@ pub(super) unsafe extern "C" fn info(ssl: *const sys::SSL, event: c_int, value: 
         // Somebody who took the context's callback from us calls it, as we call theirs.
         return;
     }
-    // Steps are many and marks are dear: what of this may leave errors in the queue is shielded.
+    // Steps are many and marks are dear: only what may leave errors in the queue is shielded.
     let before = catch(AssertUnwindSafe(|| {
         // SAFETY: live and ours alone for the call, as the module says. OpenSSL's `const` is only
         // in the signature: it changes the SSL itself around this call.
@@ -310,13 +310,13 @@ fn init_mac(mac: *mut sys::EVP_MAC_CTX, key: &TicketKey) -> Option<()> {
 /// The first half of `SSL_CTX_set_session_ticket_cb`: a ticket is about to be made, for a TLS 1.2
 /// session that is to be sealed or for any TLS 1.3 session, sealed or stored.
 pub(super) unsafe extern "C" fn generate_ticket(ssl: *mut sys::SSL, _arg: *mut c_void) -> c_int {
-    shielded((), || {
+    catch(AssertUnwindSafe(|| {
         // SAFETY: live and ours alone for the call.
         let ssl = unsafe { SslRef::from_ptr_mut(ssl) };
         if let Some(session) = ssl.session() {
             binding::stamp_session(ssl, session);
         }
-    });
+    }));
     // 0 is fatal. A session that was not stamped is not resumed.
     1
 }
