@@ -16,7 +16,7 @@ mod support;
 use support::{CASES, Case, Pair, Variant, counted, uncounted};
 
 /// So many are counted together.
-const HANDSHAKES: usize = 10;
+const HANDSHAKES: usize = 100;
 
 fn main() {
     let args: Vec<_> = env::args().skip(1).filter(|arg| arg != "--bench").collect();

@@ -106,9 +106,15 @@ pub(crate) fn admit(ssl: &SslRef, session: &SslSessionRef, here: &Here) -> Resul
     let connection = ffi::connection(ssl).ok_or(Reason::NotFound)?;
     let policy = connection.policy();
     let stamp = stamp::check(&Claims::of(session), here)?;
-    // When it resumes TLS 1.2, OpenSSL tells the server name callback the name in the session.
-    if here.version != SslVersion::TLS1_3 && !same(ffi::hostname(session), offered_name(ssl)) {
-        return Err(Reason::OtherBinding);
+    // When it resumes TLS 1.2, OpenSSL tells the server name callback the name in the session. It puts
+    // it there only if that of the full handshake said yes; the one of another context, or of
+    // tomorrow, would see none.
+    if here.version != SslVersion::TLS1_3 {
+        match (ffi::hostname(session), offered_name(ssl)) {
+            (None, Some(name)) => ffi::set_hostname(session, name),
+            (own, name) if same(own, name) => {}
+            _ => return Err(Reason::OtherBinding),
+        }
     }
     if policy.forgotten().is_listing()
         && let Some(certificate) = ffi::peer_certificate(session)
@@ -175,13 +181,6 @@ pub(crate) fn stamp_session(ssl: &SslRef, session: &SslSessionRef) {
         return;
     };
     let policy = connection.policy();
-    let name = ssl.servername_raw(NameType::HOST_NAME);
-    if session.protocol_version() != SslVersion::TLS1_3 && !ssl.session_reused() {
-        // OpenSSL puts it there only if a server name callback said yes; without it the callback of
-        // another context, or the one of tomorrow, would see no name when the session is resumed.
-        name.into_iter()
-            .for_each(|name| ffi::set_hostname(session, name));
-    }
     // A resumption hands the stamp on: name and demand were compared with it. So does a handshake
     // that is complete: what the client was verified with then may have changed since.
     let inherited = Stamp::from_bytes(ffi::appdata(session))
@@ -189,7 +188,9 @@ pub(crate) fn stamp_session(ssl: &SslRef, session: &SslSessionRef) {
     let certificate = ffi::peer_certificate(session);
     let made = || Stamp {
         time: connection.started(),
-        binding: connection.owner().binding(name),
+        binding: connection
+            .owner()
+            .binding(ssl.servername_raw(NameType::HOST_NAME)),
         authority: demand(ssl, connection).authority,
         authenticated: certificate.is_some(),
     };

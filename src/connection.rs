@@ -37,7 +37,7 @@ pub(crate) struct Connection {
     ticket: Option<TicketFate>,
     /// What the store said: after a HelloRetryRequest OpenSSL asks for the same sessions again. The
     /// store is spared that, and a session that was taken out of it is not lost.
-    answers: Mutex<Vec<(SessionKey, Result<Session, Reason>)>>,
+    answers: Mutex<[Option<Answer>; MAX_LOOKUPS]>,
     /// Whether the store is asked while the handshake is suspended, and then only.
     asks_ahead: bool,
     /// The client's certificate that the stamp of the connection's session speaks of. The reference
@@ -45,8 +45,9 @@ pub(crate) struct Connection {
     certificate: Mutex<Option<X509>>,
     /// The session, still in the store, that OpenSSL was given to resume.
     given: Option<SessionKey>,
-    /// The sessions in the store that are this connection's: made in it, or resumed by it.
-    own: Vec<SessionKey>,
+    /// The sessions in the store that are this connection's: the one it resumed, and those it made.
+    resumed: Option<SessionKey>,
+    made: Vec<SessionKey>,
     /// Whether we have sent a close_notify.
     closed: bool,
     /// Whether the connection is being failed.
@@ -60,6 +61,9 @@ pub(crate) struct Connection {
     outcome: Option<Outcome>,
 }
 
+/// What the store said to a key.
+type Answer = (SessionKey, Result<Session, Reason>);
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Offered {
     Nothing,
@@ -70,7 +74,8 @@ enum Offered {
 
 impl Connection {
     pub(crate) fn new(owner: Arc<Applied>, now: SystemTime) -> Self {
-        owner.policy().note_started(unix_seconds(now));
+        let started = unix_seconds(now);
+        owner.policy().note_started(started);
         Self {
             owner,
             offered: Offered::Nothing,
@@ -80,11 +85,12 @@ impl Connection {
             asks_ahead: false,
             certificate: Mutex::default(),
             given: None,
-            own: Vec::new(),
+            resumed: None,
+            made: Vec::new(),
             closed: false,
             failed: false,
             authority: Mutex::new(None),
-            started: unix_seconds(now),
+            started,
             outcome: None,
         }
     }
@@ -171,12 +177,15 @@ impl Connection {
     /// What the store said to `key` earlier in this handshake.
     pub(crate) fn answer(&self, key: &SessionKey) -> Option<Result<Session, Reason>> {
         let answers = self.answers.lock();
-        let (_, answer) = answers.iter().find(|(asked, _)| asked == key)?;
+        let (_, answer) = answers.iter().flatten().find(|(asked, _)| asked == key)?;
         Some(answer.clone())
     }
 
     pub(crate) fn remember_answer(&self, key: SessionKey, answer: Result<Session, Reason>) {
-        self.answers.lock().push((key, answer));
+        let mut answers = self.answers.lock();
+        if let Some(free) = answers.iter_mut().find(|answer| answer.is_none()) {
+            *free = Some((key, answer));
+        }
     }
 
     #[cfg(feature = "tokio")]
@@ -191,7 +200,8 @@ impl Connection {
     /// How often the store may still be asked. A TLS 1.3 client may offer a thousand tickets, and
     /// each is looked up before any is proven to be the client's.
     pub(crate) fn lookups_left(&self) -> usize {
-        MAX_LOOKUPS - self.answers.lock().len()
+        let answers = self.answers.lock();
+        answers.iter().filter(|answer| answer.is_none()).count()
     }
 
     pub(crate) fn give(&mut self, key: SessionKey) {
@@ -200,12 +210,17 @@ impl Connection {
 
     /// A session was stored under this key. What could end with the connection is kept in mind.
     pub(crate) fn made(&mut self, key: SessionKey, tls13: bool) {
-        if (!tls13 || self.policy().is_strict()) && !self.own.contains(&key) {
-            if self.own.len() >= MAX_OWN {
-                self.own.remove(0);
+        if self.may_end(tls13) {
+            if self.made.len() >= MAX_OWN {
+                self.made.remove(0);
             }
-            self.own.push(key);
+            self.made.push(key);
         }
+    }
+
+    /// Whether sessions of this version may end with the connection.
+    fn may_end(&self, tls13: bool) -> bool {
+        !tls13 || self.policy().is_strict()
     }
 
     pub(crate) fn close(&mut self) {
@@ -226,7 +241,8 @@ impl Connection {
     }
 
     fn forget_own(&mut self) {
-        for key in std::mem::take(&mut self.own) {
+        let made = std::mem::take(&mut self.made);
+        for key in self.resumed.take().into_iter().chain(made) {
             stateful::remove(self.policy(), &key);
         }
     }
@@ -238,10 +254,11 @@ impl Connection {
     /// on to another than it was given, an external pre-shared key.
     pub(crate) fn complete(&mut self, version: SslVersion, reused: bool, resumed: Option<Stamp>) {
         let ours = reused && resumed.is_some() && self.resuming() == resumed.as_ref();
-        if let Some(key) = self.given.take().filter(|_| ours) {
-            self.made(key, version == SslVersion::TLS1_3);
+        let given = self.given.take().filter(|_| ours);
+        if given.is_some() && self.may_end(version == SslVersion::TLS1_3) {
+            self.resumed = given;
         }
-        *self.answers.get_mut() = Vec::new();
+        *self.answers.get_mut() = Default::default();
         // With early data OpenSSL says so before the client's Finished, which a connection that is
         // being failed does not read.
         if self.outcome.is_some() || self.failed {

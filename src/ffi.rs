@@ -31,7 +31,8 @@ mod declare;
 
 pub(crate) use callbacks::shielded;
 use callbacks::{
-    allow_early_data, decrypt_ticket, generate_ticket, get_session, info, new_session, ticket_key,
+    allow_early_data, decrypt_ticket, generate_ticket, get_session, info, info_alone, new_session,
+    ticket_key,
 };
 pub(crate) use declare::InfoCallback;
 use declare::*;
@@ -97,6 +98,11 @@ pub(crate) fn install(
     get_or_make(&AES_128_CBC, || Cipher::fetch(None, "AES-128-CBC", None))?;
 
     let info_before = info_callback_but_ours(as_context(builder));
+    let info = if info_before.is_some() {
+        info
+    } else {
+        info_alone
+    };
     builder.set_ex_data(index, Arc::new(apply(info_before)));
 
     let context = builder.as_ptr();
@@ -160,8 +166,11 @@ pub(crate) fn as_context(builder: &SslContextBuilder) -> &SslContextRef {
 fn info_callback_but_ours(context: &SslContextRef) -> Option<InfoCallback> {
     // SAFETY: reads a field of a live context.
     let callback = unsafe { SSL_CTX_get_info_callback(context.as_ptr()) }?;
+    // In this order: should the compiler make one function of the two, none is left out.
     if ptr::fn_addr_eq(callback, info as InfoCallback) {
         applied(context)?.info_before()
+    } else if ptr::fn_addr_eq(callback, info_alone as InfoCallback) {
+        None
     } else {
         Some(callback)
     }
@@ -193,6 +202,14 @@ pub(crate) fn session_from_der(der: &[u8]) -> Option<SslSession> {
     // SAFETY: OpenSSL has just handed over the only reference to this session.
     let session = unsafe { SslSession::from_ptr(session) };
     ptr::eq(end, der.as_ptr_range().end).then_some(session)
+}
+
+/// Writes the id of a session that OpenSSL is just making, or has just decoded: no other thread has
+/// it.
+pub(crate) fn set_session_id(session: &SslSessionRef, id: &[u8]) {
+    let len = id.len() as c_uint;
+    // SAFETY: OpenSSL copies the bytes into the live session, and refuses more than 32.
+    unsafe { SSL_SESSION_set1_id(session.as_ptr(), id.as_ptr(), len) };
 }
 
 /// A copy of a session; both may be used at the same time. What it copies by reference, the peer's
@@ -266,7 +283,7 @@ pub(crate) fn hostname(session: &SslSessionRef) -> Option<&[u8]> {
     (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) }.to_bytes())
 }
 
-/// Writes the server name of a session that OpenSSL is just making.
+/// Writes the server name of a session that OpenSSL has just decoded.
 pub(crate) fn set_hostname(session: &SslSessionRef, name: &[u8]) {
     // OpenSSL lets no name with a zero byte in it get this far.
     let Ok(name) = CString::new(name) else { return };

@@ -40,6 +40,10 @@ pub(crate) fn new_session(ssl: &SslRef, session: &SslSessionRef) -> Option<Sessi
     if binding::is_refused(ssl, connection) || ffi::id_context(session).is_empty() {
         return None;
     }
+    // Made where nobody resumes it; and OpenSSL's cache, if it is on, has it already.
+    if connection.owner().is_usurped(ssl) {
+        return None;
+    }
     if !tls13 {
         // The other sessions have been stamped when their tickets were made.
         binding::stamp_session(ssl, session);
@@ -187,10 +191,14 @@ pub(crate) fn ask(
     Ok((record, session))
 }
 
-/// The record of a session: a checksum and its DER. It is written in one place, so that there are no
-/// copies to wipe.
+/// The record of a session: a checksum and its DER, without the id, which who asks for it knows. It is
+/// written in one place, so that there are no copies to wipe.
 fn encode(key: &SessionKey, session: &SslSessionRef) -> Option<Session> {
-    let mut record = ffi::session_to_der(session, HEADER + CHECKSUM_LEN)?;
+    let id: [u8; ID_LEN] = session.id().try_into().ok()?;
+    ffi::set_session_id(session, &[]);
+    let record = ffi::session_to_der(session, HEADER + CHECKSUM_LEN);
+    ffi::set_session_id(session, &id);
+    let mut record = record?;
     let (check, der) = record.as_mut_bytes()[HEADER..].split_first_chunk_mut()?;
     *check = checksum(key, der);
     Some(Session::with_header(stamp::expires_at(session), record))
@@ -211,7 +219,8 @@ fn decode(
     if *check != checksum(key, der) {
         return None;
     }
-    let session = ffi::session_from_der(der).filter(|session| session.id() == id)?;
+    let session = ffi::session_from_der(der)?;
+    ffi::set_session_id(&session, id);
     if ffi::peer_certificate(&session).is_some() {
         policy.counters().decoded.add_one();
         if let Some(master) = policy.master_of(&session, record) {
@@ -222,7 +231,7 @@ fn decode(
 }
 
 /// Tells a record that was damaged, or stored under another key, before OpenSSL sees it: a session
-/// with another id breaks the handshake on OpenSSL 3.0, one with a damaged secret on all. It is no
+/// with a damaged or another's secret breaks the handshake. It is no
 /// protection against a store that wants to deceive: that one can compute it.
 ///
 /// The first 8 bytes of the key, a hash of the id, masked with a hash of the DER by words: any change
@@ -243,10 +252,10 @@ fn checksum(key: &SessionKey, der: &[u8]) -> [u8; CHECKSUM_LEN] {
 
 /// Calls the store: measures it, counts, and turns an error or a panic into `StoreFailed`.
 fn call<T>(policy: &Resumption, f: impl FnOnce() -> Result<T, StoreError>) -> Result<T, Reason> {
-    let start = Instant::now();
+    let slow = Instant::now() + SLOW;
     // An error is the store's own, so it is dropped where it may panic.
     let answer = catch(AssertUnwindSafe(|| f().map_err(drop)));
-    if start.elapsed() >= SLOW {
+    if Instant::now() >= slow {
         policy.counters().slow.add_one();
     }
     match answer {

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::*;
+use openssl::ssl::SslSession;
 use openssl_resumption::{
     Handshake::{Full, Resumed},
     MemoryStore, Reason, Resumption, Session, SessionKey, SessionStore, Source, StoreError,
@@ -214,11 +215,13 @@ fn a_damaged_session_is_a_full_handshake() {
 fn whatever_byte_of_a_record_is_changed_the_connection_completes() {
     for kind in [Kind::Tls12WithoutTickets, Kind::Tls13] {
         let at = Arc::new(AtomicUsize::new(usize::MAX));
-        let damaged = Arc::clone(&at);
+        let len = Arc::new(AtomicUsize::new(usize::MAX));
+        let (damaged, seen) = (Arc::clone(&at), Arc::clone(&len));
         let policy = answering(move |stored, key| {
             let Some(session) = honest(stored, key) else {
                 return Ok(None);
             };
+            seen.store(session.as_bytes().len(), Relaxed);
             let mut bytes = session.as_bytes().to_vec();
             bytes
                 .get_mut(damaged.load(Relaxed))
@@ -230,7 +233,10 @@ fn whatever_byte_of_a_record_is_changed_the_connection_completes() {
         let client = Client::new(kind).unwrap();
         let first = meet(&context, &client, None);
         // Byte 0 is the version, 1 to 8 are the expiry, which the DER has too.
-        for byte in (0..1).chain(9..170) {
+        for byte in (0..1)
+            .chain(9..)
+            .take_while(|byte| *byte < len.load(Relaxed))
+        {
             at.store(byte, Relaxed);
             let met = meet(&context, &client, first.next());
             assert_eq!(
@@ -239,11 +245,32 @@ fn whatever_byte_of_a_record_is_changed_the_connection_completes() {
                 "{kind:?} byte {byte}"
             );
         }
+        assert!(len.load(Relaxed) > 100, "a record that was seen");
         for byte in 1..9 {
             at.store(byte, Relaxed);
             meet(&context, &client, first.next()).agreed();
         }
     }
+}
+
+/// It is what a store must not know, and 32 bytes.
+#[test]
+fn a_record_does_not_hold_the_id_of_its_session() {
+    let stored = Arc::default();
+    let context = context(&Resumption::stateful(Answering {
+        stored: Arc::clone(&stored),
+        answer: |stored: &[(SessionKey, Session)], key: &SessionKey| Ok(honest(stored, key)),
+    }));
+    let client = Client::new(Kind::Tls12WithoutTickets).unwrap();
+    let first = meet(&context, &client, None);
+    let session = SslSession::from_der(first.next().unwrap()).unwrap();
+    let (key, record) = stored.lock().unwrap()[0].clone();
+    for part in session.id().windows(8) {
+        let holds = |bytes: &[u8]| bytes.windows(8).any(|window| window == part);
+        assert!(!holds(record.as_bytes()) && !holds(key.as_bytes()));
+    }
+    let second = meet(&context, &client, first.next());
+    assert_eq!(second.agreed(), Resumed(Source::Store));
 }
 
 #[test]

@@ -198,6 +198,12 @@ pub(super) unsafe extern "C" fn info(ssl: *const sys::SSL, event: c_int, value: 
     }
 }
 
+/// `info`, where there is no other callback to call: that need not be looked up at each step.
+pub(super) unsafe extern "C" fn info_alone(ssl: *const sys::SSL, event: c_int, value: c_int) {
+    // SAFETY: as called.
+    unsafe { info(ssl, event, value) }
+}
+
 /// `SSL_CTX_sess_set_new_cb`: a session was made that can be resumed by its id.
 pub(super) unsafe extern "C" fn new_session(
     ssl: *mut sys::SSL,

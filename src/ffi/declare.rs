@@ -78,6 +78,11 @@ unsafe extern "C" {
         data: *const c_void,
         len: usize,
     ) -> c_int;
+    pub(super) fn SSL_SESSION_set1_id(
+        session: *mut sys::SSL_SESSION,
+        id: *const c_uchar,
+        len: c_uint,
+    ) -> c_int;
     pub(super) fn SSL_SESSION_set_timeout(
         session: *mut sys::SSL_SESSION,
         seconds: c_long,
