@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Runs the benchmarks, and writes their tables into benches/README.md and charts beside it.
 
-Needs valgrind. Without arguments all of them, which takes half an hour on a quiet machine; else those
-that are named: instructions, handshake, store.
+Needs valgrind and nginx. Without arguments all of them, which takes half an hour on a quiet machine;
+else those that are named: instructions, handshake, store, nginx.
 """
 
 import csv
@@ -14,6 +14,8 @@ import platform
 import re
 import subprocess
 import sys
+
+import nginx as peer
 
 HERE = pathlib.Path(__file__).parent
 NAMES = {
@@ -38,6 +40,11 @@ def run(*command):
 
 def bench(name, *args):
     return run("cargo", "bench", "--locked", "--quiet", "--bench", name, "--", *args)
+
+
+def target():
+    metadata = json.loads(run("cargo", "metadata", "--format-version", "1", "--no-deps"))
+    return pathlib.Path(metadata["target_directory"])
 
 
 def table(head, rows):
@@ -94,8 +101,7 @@ def instructions():
 
 def handshake():
     bench("handshake", "--noplot")
-    target = json.loads(run("cargo", "metadata", "--format-version", "1", "--no-deps"))
-    criterion = pathlib.Path(target["target_directory"]) / "criterion"
+    criterion = target() / "criterion"
 
     def median(case, server):
         estimates = criterion / case / server / "new" / "estimates.json"
@@ -110,6 +116,20 @@ def store():
     return table(rows[0], rows[1:])
 
 
+def nginx():
+    made = run(
+        *("cargo", "bench", "--locked", "--bench", "loopback", "--no-run"),
+        *("--message-format", "json", "--quiet"),
+    )
+    made = [json.loads(line).get("executable") for line in made.splitlines()]
+    times = peer.compare(next(path for path in made if path))
+    rows = [
+        [NAMES.get(server, server)] + [f"{time:,.0f}" for time in versions.values()]
+        for server, versions in times.items()
+    ]
+    return table(["microseconds of the server's CPU"] + list(peer.VERSIONS), rows)
+
+
 def machine():
     cpu = next(
         line.split(":")[1].strip()
@@ -122,7 +142,7 @@ def machine():
 
 
 def main():
-    parts = [instructions, handshake, store]
+    parts = [instructions, handshake, store, nginx]
     names = sys.argv[1:] or [part.__name__ for part in parts]
     readme = HERE / "README.md"
     for part in parts:

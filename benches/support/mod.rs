@@ -79,7 +79,7 @@ impl Variant {
         Self::Hybrid,
     ];
 
-    fn apply(self, builder: &mut SslAcceptorBuilder) -> Result<(), ErrorStack> {
+    pub fn apply(self, builder: &mut SslAcceptorBuilder) -> Result<(), ErrorStack> {
         let entries = MemoryStore::DEFAULT_ENTRIES;
         let policy = match self {
             Self::Internal => {
