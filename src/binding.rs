@@ -108,7 +108,7 @@ pub(crate) fn admit(ssl: &SslRef, session: &SslSessionRef, here: &Here) -> Resul
     let stamp = stamp::check(&Claims::of(session), here)?;
     // When it resumes TLS 1.2, OpenSSL tells the server name callback the name in the session. It puts
     // it there only if that of the full handshake said yes; the one of another context, or of
-    // tomorrow, would see none.
+    // tomorrow, would see none. The stamp is bound to the name, or `check` had declined.
     if here.version != SslVersion::TLS1_3 {
         match (ffi::hostname(session), offered_name(ssl)) {
             (None, Some(name)) => ffi::set_hostname(session, name),
@@ -148,8 +148,10 @@ pub(crate) fn may_go_on(ssl: &SslRef, connection: &Connection) -> bool {
         return true;
     }
     let Some(stamp) = resumed_stamp(ssl) else {
-        // An external pre-shared key: the application's affair.
-        return true;
+        // In TLS 1.3 an external pre-shared key, which is the application's affair. Another session
+        // was resumed past us, and nobody knows where it was made; the server name callback is told
+        // the name of that place, and demands what is demanded there.
+        return ssl.version2() == Some(SslVersion::TLS1_3);
     };
     if connection.resuming() != Some(&stamp) {
         // A session of ours that is resumed past us has not been checked.

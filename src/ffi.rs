@@ -205,7 +205,7 @@ pub(crate) fn session_from_der(der: &[u8]) -> Option<SslSession> {
 }
 
 /// Writes the id of a session that OpenSSL is just making, or has just decoded: no other thread has
-/// it.
+/// it, but where OpenSSL's cache, which is not to be on, was given it before us. `is_usurped` tells.
 pub(crate) fn set_session_id(session: &SslSessionRef, id: &[u8]) {
     let len = id.len() as c_uint;
     // SAFETY: OpenSSL copies the bytes into the live session, and refuses more than 32.
@@ -285,7 +285,7 @@ pub(crate) fn hostname(session: &SslSessionRef) -> Option<&[u8]> {
 
 /// Writes the server name of a session that OpenSSL has just decoded.
 pub(crate) fn set_hostname(session: &SslSessionRef, name: &[u8]) {
-    // OpenSSL lets no name with a zero byte in it get this far.
+    // A full handshake with a zero byte in its name does not complete.
     let Ok(name) = CString::new(name) else { return };
     // SAFETY: OpenSSL copies the string; without memory for that the session stays without.
     unsafe { SSL_SESSION_set1_hostname(session.as_ptr(), name.as_ptr()) };

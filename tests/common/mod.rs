@@ -177,7 +177,7 @@ pub fn try_meet(
     try_meet_with(Ssl::new(context).unwrap(), client, session)
 }
 
-fn try_meet_with(
+pub fn try_meet_with(
     ssl: Ssl,
     client: &Client,
     session: Option<&[u8]>,

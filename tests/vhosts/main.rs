@@ -9,4 +9,5 @@ mod certificates;
 mod hello_retry;
 mod late;
 mod matrix;
+mod past_us;
 mod switch;
