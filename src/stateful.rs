@@ -241,12 +241,12 @@ fn checksum(key: &SessionKey, der: &[u8]) -> [u8; CHECKSUM_LEN] {
     let (words, rest) = der.as_chunks();
     let mut last = [0; 8];
     last[..rest.len()].copy_from_slice(rest);
-    let hash = words
-        .iter()
-        .chain([&last])
-        .fold(der.len() as u64, |hash, word| {
-            (hash.rotate_left(5) ^ u64::from_le_bytes(*word)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-        });
+    let words = words.iter().chain([&last]);
+    let hash = words.fold(der.len() as u64, |hash, word| {
+        let hash = (hash ^ u64::from_le_bytes(*word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        // Its highest bits come from all of the word, its lowest from the lowest alone.
+        hash ^ (hash >> 32)
+    });
     (u64::from_be_bytes(*key) ^ hash).to_be_bytes()
 }
 

@@ -65,7 +65,8 @@ impl Lie {
             let words = words.iter().chain([&last]);
             let hash = words.fold(der.len() as u64, |hash, word| {
                 let word = u64::from_le_bytes(*word);
-                (hash.rotate_left(5) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+                let hash = (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                hash ^ (hash >> 32)
             });
             let key = key.as_bytes().first_chunk().expect("a key is longer");
             let check = u64::from_be_bytes(*key) ^ hash;
