@@ -9,7 +9,6 @@ import pathlib
 import shutil
 import socket
 import ssl
-import statistics
 import subprocess
 import tempfile
 import time
@@ -18,7 +17,7 @@ CONNECTIONS = 2_000
 VERSIONS = {"TLS 1.2": ssl.TLSVersion.TLSv1_2, "TLS 1.3": ssl.TLSVersion.TLSv1_3}
 NGINX = {
     "sessions": "ssl_session_tickets off; ssl_session_cache shared:tls:10m;",
-    "tickets": "ssl_session_tickets on; ssl_session_cache off;",
+    "tickets": "ssl_session_tickets on;",
 }
 OURS = {"sessions": ["internal", "stateful"], "tickets": ["tickets", "stateless"]}
 
@@ -39,10 +38,19 @@ def identity(directory):
     )
 
 
-def nginx(directory, port, settings):
+def find_nginx():
     binary = shutil.which("nginx", path=os.environ["PATH"] + ":/usr/sbin")
     if not binary:
         raise SystemExit("nginx is not there; on Debian: apt install nginx")
+    return binary
+
+
+def version():
+    asked = subprocess.run([find_nginx(), "-v"], check=True, capture_output=True, text=True)
+    return asked.stderr.split(":")[1].strip()
+
+
+def nginx_command(directory, port, settings):
     pathlib.Path(directory, "conf").write_text(
         f"""daemon off; master_process off; worker_processes 1; pid {directory}/pid;
         error_log stderr; events {{}}
@@ -56,7 +64,7 @@ def nginx(directory, port, settings):
             }}
         }}"""
     )
-    return [binary, "-e", "stderr", "-p", directory, "-c", f"{directory}/conf"]
+    return [find_nginx(), "-e", "stderr", "-p", directory, "-c", f"{directory}/conf"]
 
 
 def connect(context, port, session):
@@ -78,7 +86,7 @@ def cpu_seconds(pid):
 
 def measure(command, port):
     """Microseconds of the server's CPU for a resumed connection, by version."""
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
         times = {}
         for name, version in VERSIONS.items():
@@ -91,6 +99,8 @@ def measure(command, port):
                     break
                 except ConnectionRefusedError:
                     time.sleep(0.05)
+            else:
+                raise SystemExit(f"{command[0]} does not listen")
             before = cpu_seconds(server.pid)
             for _ in range(CONNECTIONS):
                 session, reused = connect(context, port, session)
@@ -103,7 +113,7 @@ def measure(command, port):
 
 
 def compare(loopback):
-    """{server: {version: microseconds}}, the median of five runs; `loopback` is the path of ours."""
+    """{server: {version: [microseconds of five runs]}}; `loopback` is the path of ours."""
     runs = {}
     with tempfile.TemporaryDirectory() as directory:
         identity(directory)
@@ -111,12 +121,12 @@ def compare(loopback):
         for _ in range(5):
             for way, settings in NGINX.items():
                 port = free_port()
-                commands = {f"nginx, {way}": nginx(directory, port, settings)}
+                commands = {f"nginx, {way}": nginx_command(directory, port, settings)}
                 for variant in OURS[way]:
                     commands[variant] = [loopback, variant, str(port)] + files
                 for name, command in commands.items():
                     runs.setdefault(name, []).append(measure(command, port))
     return {
-        name: {v: statistics.median(run[v] for run in times) for v in VERSIONS}
+        name: {v: sorted(run[v] for run in times) for v in VERSIONS}
         for name, times in runs.items()
     }

@@ -1,7 +1,7 @@
 //! The server's instructions for a resumed handshake, counted by callgrind.
 //!
 //! Each handshake resumes a session that has just been made and was not looked up before. Without
-//! arguments this program runs itself under valgrind, once for each server, and writes a table;
+//! arguments this program runs itself under valgrind, once for each server, and writes lines for `report.py`;
 //! `instructions tls12 stateful` does the handshakes of one. (gungraun could run it too, but brings
 //! a hundred packages and a runner to install.)
 

@@ -1,5 +1,5 @@
-//! The server that `nginx.py` compares with nginx: one thread, one connection after the other, an answer
-//! of some bytes to any request. `loopback VARIANT PORT CERT KEY`; without arguments it does nothing.
+//! The server that `beside_nginx.py` compares with nginx: one thread, one connection after the other, an answer
+//! of some bytes to any request. `loopback VARIANT PORT CERT KEY`.
 
 #![allow(missing_docs, reason = "no public interface")]
 
@@ -17,7 +17,7 @@ use support::Variant;
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<_> = env::args().skip(1).collect();
     let [variant, port, cert, key] = &args[..] else {
-        return Ok(());
+        return Err("loopback VARIANT PORT CERT KEY; report.py runs it".into());
     };
     let variant = Variant::ALL.into_iter().find(|v| v.to_string() == *variant);
     let mut builder = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server())?;

@@ -15,7 +15,8 @@ import re
 import subprocess
 import sys
 
-import nginx as peer
+sys.dont_write_bytecode = True
+import beside_nginx
 
 HERE = pathlib.Path(__file__).parent
 NAMES = {
@@ -73,7 +74,7 @@ def chart(path, title, figures):
     path.write_text(
         f'<svg xmlns="http://www.w3.org/2000/svg" width="640" height="{y + 8}" '
         f'font-family="sans-serif" font-size="12" fill="#1f2933">\n'
-        f'<rect width="100%" height="100%" fill="white"/>\n<text x="8" y="16">{title}</text>\n'
+        f'<rect width="100%" height="100%" fill="white"/>\n<text x="8" y="16">{title} (each group to its own scale)</text>\n'
         + "\n".join(parts)
         + "\n</svg>\n"
     )
@@ -122,20 +123,23 @@ def nginx():
         *("--message-format", "json", "--quiet"),
     )
     made = [json.loads(line).get("executable") for line in made.splitlines()]
-    times = peer.compare(next(path for path in made if path))
+    times = beside_nginx.compare(next(path for path in made if path))
     rows = [
-        [NAMES.get(server, server)] + [f"{time:,.0f}" for time in versions.values()]
+        [NAMES.get(server, server)]
+        + [f"{time[len(time) // 2]:,.0f} ({time[0]:,.0f}–{time[-1]:,.0f})" for time in versions.values()]
         for server, versions in times.items()
     ]
-    return table(["microseconds of the server's CPU"] + list(peer.VERSIONS), rows)
+    head = ["microseconds of the server's CPU"] + list(beside_nginx.VERSIONS)
+    return table(head, rows) + f"\n\n{beside_nginx.version()}."
 
 
 def machine():
-    cpu = next(
+    models = [
         line.split(":")[1].strip()
         for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines()
         if line.startswith("model name")
-    )
+    ]
+    cpu = (models or [platform.machine()])[0]
     versions = [run("openssl", "version"), run("rustc", "--version"), run("valgrind", "--version")]
     versions = ", ".join(version.strip() for version in versions)
     return f"{cpu}, {os.cpu_count()} cores, Linux {platform.release().split('-')[0]}; {versions}."
@@ -144,10 +148,15 @@ def machine():
 def main():
     parts = [instructions, handshake, store, nginx]
     names = sys.argv[1:] or [part.__name__ for part in parts]
+    if unknown := set(names) - {part.__name__ for part in parts}:
+        raise SystemExit(f"no such benchmark: {', '.join(unknown)}")
     readme = HERE / "README.md"
+    # Before hours have been spent.
+    beside_nginx.find_nginx()
+    where = machine()
     for part in parts:
         if part.__name__ in names:
-            text = f"{part()}\n\n{machine()}"
+            text = f"{part()}\n\n{where}"
             begin, end = f"<!-- {part.__name__} -->", f"<!-- end of {part.__name__} -->"
             old = readme.read_text()
             new = re.sub(f"{begin}.*{end}", lambda _: f"{begin}\n{text}\n{end}", old, flags=re.S)

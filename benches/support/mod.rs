@@ -42,7 +42,7 @@ pub const CASES: [Case; 4] = [
     Case(Kind::Tls13, true),
 ];
 
-/// As in a table.
+/// For arguments, and for `report.py`.
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let version = if self.0 == Kind::Tls13 {
@@ -58,11 +58,11 @@ impl fmt::Display for Case {
 /// What a server resumes with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Variant {
-    /// OpenSSL's cache in the process, as it is by default.
+    /// OpenSSL's cache in the process, with tickets switched off.
     Internal,
     /// What a server writes by hand: the DER of sessions in a map, without any check.
     Der,
-    /// OpenSSL's own tickets, as they are by default.
+    /// OpenSSL's own tickets, with its cache switched off.
     Tickets,
     Stateful,
     Stateless,
@@ -107,7 +107,7 @@ impl Variant {
     }
 }
 
-/// As in a table.
+/// For arguments, and for `report.py`.
 impl fmt::Display for Variant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
