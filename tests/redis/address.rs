@@ -158,12 +158,10 @@ fn connections_by_tls_that_hang_do_not_keep_others_from_being_made() {
     }
     proxy.set(FORWARDS);
     let begun = Instant::now();
-    while begun.elapsed() < Duration::from_secs(4) {
-        come();
+    let mut in_a_row = 0;
+    // A busy machine misses a deadline of 50 ms now and then; what hangs does for ever.
+    while in_a_row < 20 {
+        assert!(begun.elapsed() < Duration::from_secs(60), "not back");
+        in_a_row = if come() { in_a_row + 1 } else { 0 };
     }
-    assert!(
-        (0..20).all(|_| come()),
-        "not back after {:?}",
-        begun.elapsed()
-    );
 }
