@@ -28,15 +28,22 @@ pub(crate) fn alone() -> MutexGuard<'static, ()> {
 }
 
 /// Runs such a test. Where it fails while this machine is so busy that even a sleep ends late, by half
-/// a deadline or more, it tells nothing: then it runs again, three times at most.
+/// a deadline or more, it tells nothing: then it waits for the machine and runs again, six times at
+/// most.
 pub(crate) fn on_time(test: impl Fn()) {
     let _alone = alone();
     for attempt in 1.. {
         let (result, late) = watched(|| catch_unwind(AssertUnwindSafe(&test)));
         match result {
             Ok(()) => return,
-            Err(panic) if attempt == 3 || late < DEADLINE / 2 => resume_unwind(panic),
+            Err(panic) if attempt == 6 || late < DEADLINE / 2 => resume_unwind(panic),
             Err(_) => println!("a sleep ended late by {late:?}: once more"),
+        }
+        // A minute at most, for a second in which sleeps end in time.
+        for _ in 0..60 {
+            if watched(|| thread::sleep(Duration::from_secs(1))).1 < DEADLINE / 2 {
+                break;
+            }
         }
     }
 }
