@@ -204,8 +204,8 @@ fn encode(key: &SessionKey, session: &SslSessionRef) -> Option<Session> {
     Some(Session::with_header(stamp::expires_at(session), record))
 }
 
-/// The session in a record. Where there is a master that was made of these
-/// bytes, a copy of it spares the decoding.
+/// The session in a record. Where there is a master that was made of these bytes, a copy of it spares
+/// the decoding.
 fn decode(
     policy: &Resumption,
     key: &SessionKey,
@@ -231,8 +231,8 @@ fn decode(
 }
 
 /// Tells a record that was damaged, or stored under another key, before OpenSSL sees it: a session
-/// with a damaged or another's secret breaks the handshake. It is no
-/// protection against a store that wants to deceive: that one can compute it.
+/// with a damaged or another's secret breaks the handshake. It is no protection against a store that
+/// wants to deceive: that one can compute it.
 ///
 /// The first 8 bytes of the key, a hash of the id, masked with a hash of the DER by words: any change
 /// within one word shows, because each step can be undone.
