@@ -182,7 +182,7 @@ mod tests {
 
     fn until(n: u8, seconds: u64) -> Session {
         let end = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-        Session::new(end, [&[n; 400], b""])
+        Session::new(end, &[n; 400])
     }
 
     fn key(n: u8) -> SessionKey {
@@ -264,7 +264,7 @@ mod tests {
             certificate.set_subject_name(&name).unwrap();
             certificate.set_issuer_name(&name).unwrap();
         });
-        let counted = size(&Session::new(SystemTime::UNIX_EPOCH, [&der, b""]));
+        let counted = size(&Session::new(SystemTime::UNIX_EPOCH, &der));
         let before = ffi::allocated();
         let sessions: Vec<_> = (0..100)
             .map(|_| ffi::session_from_der(&der).unwrap())

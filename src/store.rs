@@ -228,13 +228,9 @@ const VERSION: u8 = 1;
 pub(crate) const HEADER: usize = 9;
 
 impl Session {
-    /// A session of a payload in two parts.
-    pub(crate) fn new(expires_at: SystemTime, payload: [&[u8]; 2]) -> Self {
-        let [first, second] = payload;
-        let mut record = Secret::zeroed(HEADER + first.len() + second.len());
-        let (start, end) = record.as_mut_bytes()[HEADER..].split_at_mut(first.len());
-        start.copy_from_slice(first);
-        end.copy_from_slice(second);
+    pub(crate) fn new(expires_at: SystemTime, payload: &[u8]) -> Self {
+        let mut record = Secret::zeroed(HEADER + payload.len());
+        record.as_mut_bytes()[HEADER..].copy_from_slice(payload);
         Self::with_header(expires_at, record)
     }
 
@@ -371,7 +367,7 @@ mod tests {
     #[test]
     fn a_session_survives_its_bytes() {
         let expires_at = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
-        let session = Session::new(expires_at, [b"der", b""]);
+        let session = Session::new(expires_at, b"der");
         let read = Session::from_bytes(session.as_bytes()).unwrap();
         assert_eq!(read.expires_at(), expires_at);
         assert_eq!(read.payload(), b"der");
@@ -402,7 +398,7 @@ mod tests {
 
     #[test]
     fn debug_shows_no_session_bytes() {
-        let session = Session::new(SystemTime::now(), [b"\xde\xad", b"\xbe\xef"]);
+        let session = Session::new(SystemTime::now(), b"\xde\xad\xbe\xef");
         let shown = format!("{session:?}");
         assert!(
             !shown.contains("222, 173") && !shown.contains("dead"),

@@ -14,10 +14,7 @@ pub(super) fn key(n: u8) -> SessionKey {
 /// A session that ends in an hour, of so many bytes.
 pub(super) fn session(len: usize) -> Session {
     let payload: Vec<u8> = (0..len).map(|i| i as u8).collect();
-    Session::new(
-        SystemTime::now() + Duration::from_secs(3_600),
-        [&payload, b""],
-    )
+    Session::new(SystemTime::now() + Duration::from_secs(3_600), &payload)
 }
 
 /// The bytes of what a lookup found.

@@ -211,10 +211,7 @@ mod tests {
     }
 
     fn session(len: usize) -> Session {
-        Session::new(
-            SystemTime::now() + Duration::from_secs(60),
-            [&vec![0; len], b""],
-        )
+        Session::new(SystemTime::now() + Duration::from_secs(60), &vec![0; len])
     }
 
     fn usage(store: &MemoryStore) -> (u64, u64, u64) {
@@ -296,7 +293,7 @@ mod tests {
     fn an_expired_session_is_returned_once_and_gone() {
         let store = MemoryStore::default();
         let end = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000);
-        store.put(&key(0), Session::new(end, [b"x", b""])).unwrap();
+        store.put(&key(0), Session::new(end, b"x")).unwrap();
         assert!(
             store
                 .get_at(&key(0), end - Duration::from_secs(1))

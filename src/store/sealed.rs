@@ -153,10 +153,7 @@ impl<S: SessionStore> Sealed<S> {
                  session key, or changed",
             ));
         };
-        Ok(Session::new(
-            record.expires_at(),
-            [plaintext.as_bytes(), b""],
-        ))
+        Ok(Session::new(record.expires_at(), plaintext.as_bytes()))
     }
 }
 

@@ -96,7 +96,7 @@ fn the_format_is_the_documented_one() {
     let secret: [u8; 32] = std::array::from_fn(|i| i as u8);
     let (store, key) = (sealed([secret]), key(b'k'));
     let expires_at = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
-    let session = Session::new(expires_at, [b"the DER of a session", b""]);
+    let session = Session::new(expires_at, b"the DER of a session");
     let sealed = store
         .seal(&key, &session, b"ssssssssssssssssnnnnnnnnnnnn")
         .unwrap();
@@ -234,10 +234,7 @@ fn errors_say_what_is_wrong_and_show_no_bytes() {
     let store = sealed([NEW]);
     let plain = Session::new(
         session(0).expires_at(),
-        [
-            b"\xfe plain",
-            b" secret bytes and more of them than a header has",
-        ],
+        b"\xfe plain secret bytes and more of them than a header has",
     );
     let error = get_with(&store, &key(1), plain.as_bytes()).unwrap_err();
     let text = format!("{error} {error:?}");

@@ -52,7 +52,7 @@ fn key(n: usize) -> SessionKey {
 }
 
 fn session(n: u8) -> Session {
-    Session::new(UNIX_EPOCH + Duration::from_secs(1 << 35), [&[n], b""])
+    Session::new(UNIX_EPOCH + Duration::from_secs(1 << 35), &[n])
 }
 
 fn number(session: &Session) -> u8 {
