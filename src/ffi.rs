@@ -268,7 +268,8 @@ pub(crate) fn set_appdata(session: &SslSessionRef, appdata: &[u8]) {
     unsafe { SSL_SESSION_set1_ticket_appdata(session.as_ptr(), data, len) };
 }
 
-/// Writes the timeout, in seconds, of a session that OpenSSL is just making.
+/// Writes the timeout, in seconds, of a session that OpenSSL is just making, or has just decoded; see
+/// `set_session_id`.
 pub(crate) fn set_session_timeout(session: &SslSessionRef, timeout: u64) {
     let timeout = c_long::try_from(timeout).unwrap_or(c_long::MAX);
     // SAFETY: sets a field of a live session.

@@ -11,7 +11,7 @@ use crate::ffi;
 use crate::guard::catch;
 use crate::outcome::{Reason, Source};
 use crate::resumption::Resumption;
-use crate::stamp::{self, Here};
+use crate::stamp::{self, Here, unix_seconds};
 use crate::store::{HEADER, Session, SessionKey, StoreError};
 
 /// The length of every session id that OpenSSL makes. What a client sends may be shorter.
@@ -191,17 +191,22 @@ pub(crate) fn ask(
     Ok((record, session))
 }
 
-/// The record of a session: a checksum and its DER, without the id, which who asks for it knows. It is
-/// written in one place, so that there are no copies to wipe.
+/// The record of a session: when it ends, a checksum, and its DER without what is known otherwise: the
+/// id, which who asks for it has, and the timeout, which leads to the end. It is written in one place, so
+/// that there are no copies to wipe.
 fn encode(key: &SessionKey, session: &SslSessionRef) -> Option<Session> {
     let id: [u8; ID_LEN] = session.id().try_into().ok()?;
+    let timeout = u64::try_from(session.timeout()).ok()?;
+    let ends = stamp::expires_at(session);
     ffi::set_session_id(session, &[]);
+    ffi::set_session_timeout(session, 0);
     let record = ffi::session_to_der(session, HEADER + CHECKSUM_LEN);
     ffi::set_session_id(session, &id);
+    ffi::set_session_timeout(session, timeout);
     let mut record = record?;
     let (check, der) = record.as_mut_bytes()[HEADER..].split_first_chunk_mut()?;
-    *check = checksum(key, der);
-    Some(Session::with_header(stamp::expires_at(session), record))
+    *check = checksum(key, ends, der);
+    Some(Session::with_header(ends, record))
 }
 
 /// The session in a record. Where there is a master that was made of these bytes, a copy of it spares
@@ -216,11 +221,14 @@ fn decode(
         return Some(copy);
     }
     let (check, der) = record.payload().split_first_chunk()?;
-    if *check != checksum(key, der) {
+    let ends = record.expires_at();
+    if *check != checksum(key, ends, der) {
         return None;
     }
     let session = ffi::session_from_der(der)?;
     ffi::set_session_id(&session, id);
+    let made = u64::try_from(session.time()).ok()?;
+    ffi::set_session_timeout(&session, unix_seconds(ends).checked_sub(made)?);
     if ffi::peer_certificate(&session).is_some() {
         policy.counters().decoded.add_one();
         if let Some(master) = policy.master_of(&session, record) {
@@ -234,19 +242,21 @@ fn decode(
 /// with a damaged or another's secret breaks the handshake. It is no protection against a store that
 /// wants to deceive: that one can compute it.
 ///
-/// The first 8 bytes of the key, a hash of the id, masked with a hash of the DER by words: any change
-/// within one word shows, because each step can be undone.
-fn checksum(key: &SessionKey, der: &[u8]) -> [u8; CHECKSUM_LEN] {
+/// The first 8 bytes of the key, a hash of the id, masked with a hash of the end and the DER by words: any
+/// change within one word shows, because each step can be undone.
+fn checksum(key: &SessionKey, ends: SystemTime, der: &[u8]) -> [u8; CHECKSUM_LEN] {
     let key = key.as_bytes().first_chunk().expect("8 is less than 32");
     let (words, rest) = der.as_chunks();
     let mut last = [0; 8];
     last[..rest.len()].copy_from_slice(rest);
-    let words = words.iter().chain([&last]);
-    let hash = words.fold(der.len() as u64, |hash, word| {
+    let step = |hash: u64, word: &[u8; 8]| {
         let hash = (hash ^ u64::from_le_bytes(*word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         // Its highest bits come from all of the word, its lowest from the lowest alone.
         hash ^ (hash >> 32)
-    });
+    };
+    let ends = unix_seconds(ends).to_le_bytes();
+    let hash = words.iter().fold(step(der.len() as u64, &ends), step);
+    let hash = step(hash, &last);
     (u64::from_be_bytes(*key) ^ hash).to_be_bytes()
 }
 
@@ -264,5 +274,50 @@ fn call<T>(policy: &Resumption, f: impl FnOnce() -> Result<T, StoreError>) -> Re
             policy.counters().errors.add_one();
             Err(Reason::StoreFailed)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::MemoryStore;
+
+    /// A session of TLS 1.3, made at 1,700,000,000, for 86,399 seconds.
+    fn session() -> SslSession {
+        let time = [0xa1, 6, 2, 4, 0x65, 0x53, 0xf1, 0x00];
+        let timeout = [0xa2, 5, 2, 3, 1, 0x51, 0x7f];
+        let head = [2, 1, 1, 2, 2, 3, 4, 4, 2, 0x13, 2];
+        let (id, secret) = ([&[4, 32], &[1; 32][..]], [&[4, 48], &[2; 48][..]]);
+        let fields = [&head[..], &id.concat(), &secret.concat(), &time, &timeout].concat();
+        let der = [&[0x30, fields.len() as u8], &fields[..]].concat();
+        ffi::session_from_der(&der).unwrap()
+    }
+
+    #[test]
+    fn a_session_survives_its_record() {
+        let session = session();
+        let der = session.to_der().unwrap();
+        let key = SessionKey::derive(b"", true, session.id());
+        let record = encode(&key, &session).unwrap();
+        assert_eq!(session.to_der().unwrap(), der, "it is as it was");
+        assert_eq!(unix_seconds(record.expires_at()), 1_700_086_399);
+
+        let policy = Resumption::stateful(MemoryStore::default());
+        let read = decode(&policy, &key, session.id(), &record).unwrap();
+        assert_eq!(read.to_der().unwrap(), der);
+    }
+
+    #[test]
+    fn a_session_that_ends_before_it_was_made_is_none() {
+        let session = session();
+        let key = SessionKey::derive(b"", true, session.id());
+        let mut record = encode(&key, &session).unwrap().as_bytes().to_vec();
+        let ends = SystemTime::UNIX_EPOCH + Duration::from_secs(1_699_999_999);
+        record[1..HEADER].copy_from_slice(&1_699_999_999_u64.to_be_bytes());
+        let check = checksum(&key, ends, &record[HEADER + CHECKSUM_LEN..]);
+        record[HEADER..HEADER + CHECKSUM_LEN].copy_from_slice(&check);
+        let record = Session::from_bytes(&record).unwrap();
+        let policy = Resumption::stateful(MemoryStore::default());
+        assert!(decode(&policy, &key, session.id(), &record).is_none());
     }
 }

@@ -62,7 +62,9 @@ impl Lie {
             let (words, rest) = der.as_chunks();
             let mut last = [0; 8];
             last[..rest.len()].copy_from_slice(rest);
-            let words = words.iter().chain([&last]);
+            let ends: [u8; 8] = record[1..].try_into().expect("a header");
+            let ends = u64::from_be_bytes(ends).to_le_bytes();
+            let words = [&ends].into_iter().chain(words).chain([&last]);
             let hash = words.fold(der.len() as u64, |hash, word| {
                 let word = u64::from_le_bytes(*word);
                 let hash = (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);

@@ -46,7 +46,6 @@ pub(crate) fn strange_sessions(session: &[u8], kind: Kind) -> Vec<(&'static str,
     let stamp = |bytes| with_field(session, STAMP, bytes);
     let context = |bytes| with_field(session, ID_CONTEXT, bytes);
     let version = |bytes: &[u8]| with_plain(session, 1, bytes);
-    let time = |time| with_number(session, TIME, time);
     let mut strange = vec![
         ("no stamp", stamp(None), Reason::NoStamp),
         ("an empty stamp", stamp(Some(b"")), Reason::NoStamp),
@@ -68,8 +67,6 @@ pub(crate) fn strange_sessions(session: &[u8], kind: Kind) -> Vec<(&'static str,
             Reason::WrongContext,
         ),
         ("an old version", version(&[3, 1]), Reason::WrongContext),
-        ("made in 1970", time(1), Reason::Expired),
-        ("made yesterday", time(ago(day)), Reason::Expired),
         ("an old stamp", dated(session, ago(day)), Reason::Expired),
         (
             "an old stamp in a session without end",
