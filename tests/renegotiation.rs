@@ -2,9 +2,10 @@
 
 mod common;
 
-use std::ffi::c_int;
+use std::ffi::{c_int, c_uint, c_void};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
@@ -21,24 +22,48 @@ const ALLOW_CLIENT_RENEGOTIATION: u64 = 1 << 8;
 #[expect(unsafe_code, reason = "the `openssl` crate does not renegotiate")]
 unsafe extern "C" {
     fn SSL_renegotiate_abbreviated(ssl: *mut sys::SSL) -> c_int;
-    fn TLSv1_2_client_method() -> *const sys::SSL_METHOD;
-    fn SSL_CTX_set_ssl_version(ctx: *mut sys::SSL_CTX, method: *const sys::SSL_METHOD) -> c_int;
+    fn SSL_clear_options(ssl: *mut sys::SSL, options: u64) -> u64;
+    fn SSL_set_session_ticket_ext(ssl: *mut sys::SSL, data: *mut c_void, len: c_int) -> c_int;
+    fn SSL_SESSION_set1_id(session: *mut sys::SSL_SESSION, id: *const u8, len: c_uint) -> c_int;
+    fn SSL_SESSION_set1_master_key(
+        session: *mut sys::SSL_SESSION,
+        key: *const u8,
+        len: usize,
+    ) -> c_int;
+    fn SSL_SESSION_get0_ticket(
+        session: *const sys::SSL_SESSION,
+        at: *mut *const u8,
+        len: *mut usize,
+    );
 }
 
-/// A client that can offer a session in a renegotiation: with the method for all versions OpenSSL
-/// forgets the connection when it is given one.
-#[expect(unsafe_code, reason = "the `openssl` crate does not have this method")]
-fn client(kind: Kind) -> Client {
-    let client = Client::with(kind, |context| {
-        // SAFETY: a method is static.
-        let method = unsafe { TLSv1_2_client_method() };
-        // SAFETY: a context that is being built.
-        let set = unsafe { SSL_CTX_set_ssl_version(context.as_ptr(), method) };
+/// Makes of the session of a connection, which has no ticket, the one that is to be offered when it
+/// renegotiates. (OpenSSL forgets a connection that is given another session.)
+#[expect(unsafe_code, reason = "the `openssl` crate does not renegotiate")]
+fn offer(ssl: *mut sys::SSL, session: &SslSession) {
+    let mut secret = [0; 48];
+    assert_eq!(session.master_key(&mut secret), 48);
+    let id = session.id();
+    // SAFETY: a live SSL whose handshake is complete; nothing else uses it or its session meanwhile.
+    let own = unsafe { sys::SSL_get_session(ssl) };
+    // SAFETY: OpenSSL copies the bytes.
+    let set = unsafe { SSL_SESSION_set1_id(own, id.as_ptr(), id.len() as c_uint) };
+    assert_eq!(set, 1);
+    // SAFETY: as above.
+    let set = unsafe { SSL_SESSION_set1_master_key(own, secret.as_ptr(), secret.len()) };
+    assert_eq!(set, 1);
+
+    let (mut ticket, mut len) = (ptr::null(), 0);
+    // SAFETY: both outputs are writable.
+    unsafe { SSL_SESSION_get0_ticket(session.as_ptr(), &mut ticket, &mut len) };
+    if len > 0 {
+        // SAFETY: OpenSSL copies the bytes, which are the session's.
+        let set =
+            unsafe { SSL_set_session_ticket_ext(ssl, ticket.cast_mut().cast(), len as c_int) };
         assert_eq!(set, 1);
-        context.set_min_proto_version(None)?;
-        context.set_max_proto_version(None)
-    });
-    client.unwrap()
+        // SAFETY: sets a field of a live SSL.
+        unsafe { SSL_clear_options(ssl, sys::SSL_OP_NO_TICKET) };
+    }
 }
 
 fn renegotiating(
@@ -52,15 +77,10 @@ fn renegotiating(
     })
 }
 
-/// Connects `client`, which then renegotiates, asking for `name` and offering `session`: whether
-/// the server resumed it, if it went well.
-fn renegotiate(
-    context: &SslContext,
-    client: &Client,
-    session: &[u8],
-    name: &str,
-) -> Result<bool, String> {
-    renegotiate_at(context, client, session, name, |ssl, far| {
+/// Connects a client for one name, which then renegotiates, asking for another and offering `session`:
+/// whether the server resumed it, if it went well.
+fn renegotiate(context: &SslContext, session: &[u8], names: [&str; 2]) -> Result<bool, String> {
+    renegotiate_at(context, session, names, |ssl, far| {
         let mut stream = ssl.accept(far).unwrap();
         let read = stream.read_exact(&mut [0]);
         let reused = stream.ssl().session_reused();
@@ -73,24 +93,22 @@ fn renegotiate(
 #[expect(unsafe_code, reason = "the `openssl` crate does not renegotiate")]
 fn renegotiate_at(
     context: &SslContext,
-    client: &Client,
     session: &[u8],
-    name: &str,
+    [name, next]: [&str; 2],
     server: impl FnOnce(Ssl, UnixStream) -> Result<bool, String> + Send + 'static,
 ) -> Result<bool, String> {
     let (near, far) = UnixStream::pair().unwrap();
     let ssl = Ssl::new(context).unwrap();
     let server = thread::spawn(move || server(ssl, far));
+    let client = Client::new(Kind::Tls12WithoutTickets).unwrap();
+    let client = client.server_name(name);
     let mut stream = client.connect(near, None).unwrap();
     let pointer = stream.ssl().as_ptr();
     // SAFETY: nothing else uses the SSL meanwhile.
     unsafe { SslRef::from_ptr_mut(pointer) }
-        .set_hostname(name)
+        .set_hostname(next)
         .unwrap();
-    let session = SslSession::from_der(session).unwrap();
-    // SAFETY: the client's own SSL and a session of its own.
-    let set = unsafe { sys::SSL_set_session(pointer, session.as_ptr()) };
-    assert_eq!(set, 1);
+    offer(pointer, &SslSession::from_der(session).unwrap());
     // SAFETY: as above.
     assert_eq!(unsafe { SSL_renegotiate_abbreviated(pointer) }, 1);
     let _ = stream.do_handshake();
@@ -120,15 +138,16 @@ fn a_renegotiation_does_not_resume_past_a_demand() {
                     Ok(())
                 });
             });
-            let first = meet(&context, &client(kind).server_name("b.example"), None);
+            let client = Client::new(kind).unwrap().server_name("b.example");
+            let first = meet(&context, &client, None);
             let Some(session) = first.next() else {
                 continue;
             };
-            let outside = client(kind).server_name("a.example");
-            let went = renegotiate(&context, &outside, session, "b.example");
+            let names = ["a.example", "b.example"];
+            let went = renegotiate(&context, session, names);
             assert_eq!(went, Ok(false), "{mode} {kind:?}: full");
             demands.store(true, Relaxed);
-            let went = renegotiate(&context, &outside, session, "b.example");
+            let went = renegotiate(&context, session, names);
             let refused = went.unwrap_err();
             assert!(
                 refused.contains("peer did not return a certificate"),
@@ -145,12 +164,12 @@ fn a_renegotiation_under_a_victims_id_does_not_touch_the_victims_session() {
         let policy = Resumption::stateful(openssl_resumption::MemoryStore::default());
         let policy = if strict { policy.strict() } else { policy };
         let context = renegotiating(&policy, |_| ());
-        let victim = client(Kind::Tls12).server_name("v.example");
+        let victim = Client::new(Kind::Tls12).unwrap().server_name("v.example");
         let victims = meet(&context, &victim, None);
         let mut guessed = victims.next().unwrap().to_vec();
         let secret = guessed.windows(2).position(|w| w == [4, 48]).unwrap() + 2;
         guessed[secret] ^= 1;
-        let went = renegotiate(&context, &client(Kind::Tls12), &guessed, "v.example");
+        let went = renegotiate(&context, &guessed, ["localhost", "v.example"]);
         assert_eq!(went, Ok(false), "strict {strict}: full");
         let met = meet(&context, &victim, victims.next());
         assert_eq!(met.agreed(), Resumed(Source::Store), "strict {strict}");
@@ -167,9 +186,11 @@ fn a_renegotiation_after_an_asynchronous_accept_is_not_suspended() {
     let policy = Resumption::stateful(MemoryStore::default()).suspend_lookups();
     let context = renegotiating(&policy, |_| ());
     for kind in [Kind::Tls12, Kind::Tls12WithoutTickets] {
-        let first = meet(&context, &client(kind), None);
+        let client = Client::new(kind).unwrap().server_name("a.example");
+        let first = meet(&context, &client, None);
         let session = first.next().unwrap();
-        let went = renegotiate_at(&context, &client(kind), session, "a.example", |ssl, far| {
+        let names = ["localhost", "a.example"];
+        let went = renegotiate_at(&context, session, names, |ssl, far| {
             let serve = async {
                 far.set_nonblocking(true).unwrap();
                 let far = tokio::net::UnixStream::from_std(far).unwrap();
