@@ -217,10 +217,7 @@ fn a_connection_that_fails_its_handshake_forgets_nothing_strict_or_not() {
             let session = met.next().unwrap();
 
             // A stranger who saw the id, but does not know the secret: a wrong Finished.
-            let mut guessed = session.to_vec();
-            let secret = guessed.windows(2).position(|w| w == [4, 48]).unwrap() + 2;
-            guessed[secret] ^= 1;
-            let (client, server) = try_meet(&context, &victim, Some(&guessed));
+            let (client, server) = try_meet(&context, &victim, Some(&guess(session)));
             assert!(client.is_err() && server.is_some(), "{mode}");
 
             // A hello without the cipher of the session.
@@ -293,13 +290,13 @@ fn a_ticket_resumed_under_a_victims_id_does_not_touch_the_victims_session() {
             let context = context(&policy);
             let victim = Client::new(Kind::Tls12WithoutTickets).unwrap();
             let victims = meet(&context, &victim, None);
-            let id = session_id(victims.next().unwrap());
+            let victims_session = victims.next().unwrap();
 
             let attacker = Client::new(Kind::Tls12).unwrap();
             let own = meet(&context, &attacker, None);
             let mut forged = own.next().unwrap().to_vec();
-            let at = forged.windows(2).position(|w| w == [4, 32]).unwrap() + 2;
-            forged[at..at + 32].copy_from_slice(&id);
+            let at = id_at(&forged);
+            forged[at].copy_from_slice(&victims_session[id_at(victims_session)]);
             let (_, resumed) = end(&context, &attacker, Some(&forged), how);
             assert!(resumed, "{how:?}: the attack was not mounted");
 
@@ -311,12 +308,6 @@ fn a_ticket_resumed_under_a_victims_id_does_not_touch_the_victims_session() {
             );
         }
     }
-}
-
-/// The session id in a client's session: the first string of 32 bytes.
-fn session_id(session: &[u8]) -> Vec<u8> {
-    let at = session.windows(2).position(|w| w == [4, 32]).unwrap() + 2;
-    session[at..at + 32].to_vec()
 }
 
 /// OpenSSL goes on to the next identity when we decline one, and the next may be a key that the

@@ -166,9 +166,7 @@ fn a_renegotiation_under_a_victims_id_does_not_touch_the_victims_session() {
         let context = renegotiating(&policy, |_| ());
         let victim = Client::new(Kind::Tls12).unwrap().server_name("v.example");
         let victims = meet(&context, &victim, None);
-        let mut guessed = victims.next().unwrap().to_vec();
-        let secret = guessed.windows(2).position(|w| w == [4, 48]).unwrap() + 2;
-        guessed[secret] ^= 1;
+        let guessed = guess(victims.next().unwrap());
         let went = renegotiate(&context, &guessed, ["localhost", "v.example"]);
         assert_eq!(went, Ok(false), "strict {strict}: full");
         let met = meet(&context, &victim, victims.next());

@@ -34,8 +34,25 @@ pub fn ticket(der: &[u8]) -> &[u8] {
 
 /// What a session keeps secret: the master key, or what TLS 1.3 has in its place.
 pub fn secret_of(der: &[u8]) -> &[u8] {
-    let (_, at) = fields(der).nth(4).expect("the fifth field");
-    &der[at]
+    &der[plain(der, 4)]
+}
+
+/// The session with another secret: what somebody has who knows its id only.
+pub fn guess(der: &[u8]) -> Vec<u8> {
+    let mut guess = der.to_vec();
+    guess[plain(der, 4).start] ^= 1;
+    guess
+}
+
+/// Where a session has its id.
+pub fn id_at(der: &[u8]) -> Range<usize> {
+    plain(der, 3)
+}
+
+/// Where in the DER of a session its `n`th field is; the first five have no tag of their own.
+fn plain(der: &[u8], n: usize) -> Range<usize> {
+    let (_, at) = fields(der).nth(n).expect("one of the first five fields");
+    at
 }
 
 /// The lifetime hint that came with the client's ticket, in seconds; 0 if none did.
