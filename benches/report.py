@@ -12,6 +12,7 @@ import os
 import pathlib
 import platform
 import re
+import statistics
 import subprocess
 import sys
 
@@ -19,6 +20,8 @@ sys.dont_write_bytecode = True
 import beside_nginx
 
 HERE = pathlib.Path(__file__).parent
+# Of handshakes, whose times change with what else the machine does.
+ROUNDS = 60
 NAMES = {
     "internal": "OpenSSL's cache",
     "der": "plain DER cache",
@@ -54,18 +57,19 @@ def table(head, rows):
 
 
 def chart(path, title, figures):
-    """Bars in groups: `figures` is {case: {server: number}}; each group is drawn to its own scale."""
-    colours = ["#9aa5b1", "#7b8794", "#52606d", "#1f78b4", "#33a02c", "#ff7f00"]
+    """Bars in groups: `figures` is {group: {server: number}}; each group is drawn to its own scale."""
+    others, ours = ["#9aa5b1", "#7b8794", "#52606d"], ["#1f78b4", "#33a02c", "#ff7f00"]
     row, left, width = 16, 190, 360
     parts, y = [], 30
-    for case, numbers in figures.items():
-        parts.append(f'<text x="8" y="{y + 12}" font-weight="bold">{CASES[case]}</text>')
+    for group, numbers in figures.items():
+        parts.append(f'<text x="8" y="{y + 12}" font-weight="bold">{group}</text>')
         y += row + 4
-        for (server, number), colour in zip(numbers.items(), colours):
+        greys, colours = iter(others), iter(ours)
+        for server, number in numbers.items():
             bar = width * number / max(numbers.values())
-            name = NAMES[server].strip("*")
+            colour = next(colours if "**" in server else greys)
             parts.append(
-                f'<text x="{left - 8}" y="{y + 12}" text-anchor="end">{name}</text>'
+                f'<text x="{left - 8}" y="{y + 12}" text-anchor="end">{server.strip("*`")}</text>'
                 f'<rect x="{left}" y="{y + 2}" width="{bar:.0f}" height="{row - 4}" fill="{colour}"/>'
                 f'<text x="{left + bar + 6:.0f}" y="{y + 12}">{number:,.0f}</text>'
             )
@@ -80,41 +84,67 @@ def chart(path, title, figures):
     )
 
 
-def handshakes(name, title, figures):
-    """The table of `figures`, {case: {server: number}}, and its chart."""
-    chart(HERE / f"{name}.svg", title, figures)
+def base(server):
+    """What a server is compared with."""
+    return "tickets" if server in ("tickets", "stateless", "hybrid") else "internal"
+
+
+def handshakes(name, title, rounds):
+    """The table and the chart of figures that were taken together, [{case: {server: number}}]: of each the
+    median, and the median of its ratios."""
+    figures = {
+        case: {server: statistics.median(r[case][server] for r in rounds) for server in NAMES}
+        for case in CASES
+    }
+    bars = {
+        CASES[case]: {NAMES[server]: number for server, number in numbers.items()}
+        for case, numbers in figures.items()
+    }
+    chart(HERE / f"{name}.svg", title, bars)
     rows = []
     for server, label in NAMES.items():
-        base = "tickets" if server in ("tickets", "stateless", "hybrid") else "internal"
-        cells = [
-            f"{numbers[server]:,.0f} ({numbers[server] / numbers[base]:.3f})"
-            for numbers in figures.values()
-        ]
-        rows.append([label] + cells)
+        cells = [label]
+        for case, numbers in figures.items():
+            ratio = statistics.median(r[case][server] / r[case][base(server)] for r in rounds)
+            cells.append(f"{numbers[server]:,.0f} ({ratio:.3f})")
+        rows.append(cells)
     return table([title] + [CASES[case] for case in figures], rows) + f"\n\n![{title}]({name}.svg)"
 
 
 def instructions():
     rows = list(csv.DictReader(io.StringIO(bench("instructions"))))
     figures = {case: {row["server"]: int(row[case]) / 1000 for row in rows} for case in CASES}
-    return handshakes("instructions", "thousands of instructions", figures)
+    return handshakes("instructions", "thousands of instructions", [figures])
 
 
 def handshake():
-    bench("handshake", "--noplot")
     criterion = target() / "criterion"
 
     def median(case, server):
         estimates = criterion / case / server / "new" / "estimates.json"
         return json.loads(estimates.read_text())["median"]["point_estimate"] / 1000
 
-    figures = {case: {server: median(case, server) for server in NAMES} for case in CASES}
-    return handshakes("handshake", "microseconds, both sides", figures)
+    def measured():
+        bench("handshake", "--noplot")
+        return {case: {server: median(case, server) for server in NAMES} for case in CASES}
+
+    return handshakes("handshake", "microseconds, both sides", [measured() for _ in range(ROUNDS)])
 
 
 def store():
-    rows = list(csv.reader(io.StringIO(bench("store"))))
-    return table(rows[0], rows[1:])
+    rows = list(csv.DictReader(io.StringIO(bench("store"))))
+    most = max(int(row["sessions"]) for row in rows)
+    bars = {
+        figure: {
+            row["store"]: int(row[figure])
+            for row in rows
+            if int(row["sessions"]) == most and row[figure]
+        }
+        for figure in ("pair ns", "pair ns of 2 threads", "bytes each")
+    }
+    title = f"Stores of {most:,} sessions"
+    chart(HERE / "store.svg", title, bars)
+    return table(list(rows[0]), [list(row.values()) for row in rows]) + f"\n\n![{title}](store.svg)"
 
 
 def nginx():
