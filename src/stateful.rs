@@ -44,6 +44,14 @@ pub(crate) fn new_session(ssl: &SslRef, session: &SslSessionRef) -> Option<Sessi
     if connection.owner().is_usurped(ssl) {
         return None;
     }
+    // The callback that logs secrets has seen a TLS 1.2 session by now, and may have handed it to another
+    // thread: what is written from here on goes into a copy. (One of data of the user's would free them
+    // twice. OpenSSL itself writes to a TLS 1.3 session until its ticket is sent.)
+    let copy = match tls13 || ffi::has_ex_data(session) {
+        true => None,
+        false => Some(ffi::copy_session(session)?),
+    };
+    let session = copy.as_deref().unwrap_or(session);
     if !tls13 {
         // The other sessions have been stamped when their tickets were made.
         binding::stamp_session(ssl, session);

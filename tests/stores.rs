@@ -248,6 +248,32 @@ fn whatever_byte_of_a_record_is_changed_the_connection_completes() {
     }
 }
 
+/// Another thread may read it at that moment.
+#[test]
+fn a_session_that_the_application_has_seen_is_not_written_to() {
+    let policy = Resumption::stateful(MemoryStore::default());
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let keep = Arc::clone(&seen);
+    let context = context_with(&policy, |builder| {
+        builder.set_keylog_callback(move |ssl, _| {
+            let session = ssl.session().unwrap().to_owned();
+            let der = session.to_der().unwrap();
+            keep.lock().unwrap().push((session, der));
+        });
+    });
+    for kind in [Kind::Tls12, Kind::Tls12WithoutTickets] {
+        let client = Client::new(kind).unwrap();
+        let first = meet(&context, &client, None);
+        let met = meet(&context, &client, first.next());
+        assert_eq!(met.agreed(), Resumed(Source::Store));
+    }
+    let seen = seen.lock().unwrap();
+    assert!(seen.len() >= 2);
+    for (session, der) in seen.iter() {
+        assert_eq!(session.to_der().unwrap(), *der);
+    }
+}
+
 /// It is what a store must not know, and 32 bytes.
 #[test]
 fn a_record_does_not_hold_the_id_of_its_session() {
