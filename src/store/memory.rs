@@ -149,11 +149,13 @@ impl fmt::Debug for MemoryStore {
 
 impl Shard {
     fn new(max_entries: usize, max_bytes: usize) -> Self {
-        // The bounds are kept here, because `lru` knows nothing of bytes.
-        // One more than they allow is there while another makes room.
-        let most = max_entries.min(max_bytes / OVERHEAD);
-        let sessions = match NonZeroUsize::new(most.saturating_add(1)) {
-            Some(most) if most.get() <= PRE_SIZED => LruCache::new(most),
+        // The bounds are kept here, because `lru` knows nothing of bytes. Where those are what fills it
+        // nobody knows beforehand how many entries they are.
+        let sessions = match NonZeroUsize::new(max_entries.saturating_add(1)) {
+            // One more is there while another makes room.
+            Some(most) if max_entries <= PRE_SIZED && max_entries <= max_bytes / OVERHEAD => {
+                LruCache::new(most)
+            }
             _ => LruCache::unbounded(),
         };
         Self {
@@ -281,6 +283,16 @@ mod tests {
         let store = MemoryStore::new(usize::MAX, usize::MAX);
         store.put(&key(0), session(1)).unwrap();
         assert!(has(&store, 0));
+    }
+
+    /// As many as its bytes would allow of the smallest sessions never come.
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    #[test]
+    fn tables_are_not_made_for_more_than_bytes_allow() {
+        let before = crate::ffi::allocated();
+        let _store = MemoryStore::new(usize::MAX, 512 << 20);
+        // Other tests allocate too, and not as much.
+        assert!(crate::ffi::allocated().saturating_sub(before) < 32 << 20);
     }
 
     #[test]
