@@ -49,6 +49,9 @@ use crate::redis_line::{self, Line};
 /// a full handshake each. Why it fails, to connect too, is in
 /// [`last_store_error`](crate::Resumption::last_store_error).
 ///
+/// Fork before the store is made, not after: one in some hundred processes that are forked off beside the
+/// threads of its pool hangs at its first call.
+///
 /// Values are what the store is given: who can read Redis could resume the sessions of all clients
 /// unless they are sealed.
 pub struct RedisStore {
