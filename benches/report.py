@@ -2,7 +2,8 @@
 """Runs the benchmarks, and writes their tables into benches/README.md and charts beside it.
 
 Needs valgrind and nginx. Without arguments all of them, which takes half an hour on a quiet machine;
-else those that are named: instructions, handshake, store, nginx.
+else those that are named: instructions, handshake, store, nginx. `check` counts instructions, writes
+nothing, and fails if resumption has become dearer.
 """
 
 import csv
@@ -20,6 +21,13 @@ sys.dont_write_bytecode = True
 import beside_nginx
 
 HERE = pathlib.Path(__file__).parent
+# The instructions of a resumed handshake by those of what it is compared with, at most.
+LIMITS = {
+    "stateful": {"tls12": 1.10, "tls13": 1.03, "tls12_certificate": 1.05, "tls13_certificate": 1.05},
+    "stateless": {"tls12": 1.02, "tls13": 1.02},
+}
+# What the allocator and the OpenSSL at hand may add.
+SLACK = 0.005
 # Of handshakes, whose times change with what else the machine does.
 ROUNDS = 60
 NAMES = {
@@ -111,10 +119,26 @@ def handshakes(name, title, rounds):
     return table([title] + [CASES[case] for case in figures], rows) + f"\n\n![{title}]({name}.svg)"
 
 
-def instructions():
+def count_instructions():
     rows = list(csv.DictReader(io.StringIO(bench("instructions"))))
-    figures = {case: {row["server"]: int(row[case]) / 1000 for row in rows} for case in CASES}
-    return handshakes("instructions", "thousands of instructions", [figures])
+    return {case: {row["server"]: int(row[case]) / 1000 for row in rows} for case in CASES}
+
+
+def instructions():
+    return handshakes("instructions", "thousands of instructions", [count_instructions()])
+
+
+def check():
+    figures = count_instructions()
+    dear = []
+    for server, limits in LIMITS.items():
+        for case, limit in limits.items():
+            ratio = figures[case][server] / figures[case][base(server)]
+            print(f"{server}, {CASES[case]}: {ratio:.4f} of {NAMES[base(server)]}, at most {limit}")
+            if ratio > limit + SLACK:
+                dear.append(f"{server}, {CASES[case]}")
+    if dear:
+        raise SystemExit(f"dearer than it is to be: {'; '.join(dear)}")
 
 
 def handshake():
@@ -176,13 +200,16 @@ def machine():
 
 
 def main():
+    if sys.argv[1:] == ["check"]:
+        return check()
     parts = [instructions, handshake, store, nginx]
     names = sys.argv[1:] or [part.__name__ for part in parts]
     if unknown := set(names) - {part.__name__ for part in parts}:
         raise SystemExit(f"no such benchmark: {', '.join(unknown)}")
     readme = HERE / "README.md"
-    # Before hours have been spent.
-    beside_nginx.find_nginx()
+    if nginx.__name__ in names:
+        # Before hours have been spent.
+        beside_nginx.find_nginx()
     where = machine()
     for part in parts:
         if part.__name__ in names:

@@ -3,7 +3,12 @@
 //!
 //! The sessions are of TLS 1.3, without a client certificate, each under a key of its own.
 
-#![allow(missing_docs, reason = "no public interface")]
+#![allow(
+    missing_docs,
+    missing_debug_implementations,
+    unreachable_pub,
+    reason = "no public interface"
+)]
 
 use std::hint::black_box;
 use std::num::NonZeroUsize;
@@ -15,11 +20,14 @@ use lru::LruCache;
 use openssl::sha::sha256;
 use openssl::ssl::{SslContext, SslMethod, SslOptions, SslSession, SslSessionCacheMode};
 use openssl_resumption::{
-    MemoryStore, Resumption, Session, SessionKey, SessionStore, SslContextBuilderExt, StoreError,
+    MemoryStore, Resumption, Session, SessionKey, SessionStore, SslContextBuilderExt,
 };
 
+#[path = "../examples/support/measure.rs"]
+mod measure;
 mod support;
 
+use measure::{Last, allocated};
 use support::{Case, Kind, Pair, uncounted};
 
 /// What is measured.
@@ -85,24 +93,6 @@ fn main() {
 
 /// A record as the library makes it.
 fn record() -> Session {
-    #[derive(Default)]
-    struct Last(Mutex<Option<Session>>);
-
-    impl SessionStore for Last {
-        fn put(&self, _: &SessionKey, session: Session) -> Result<(), StoreError> {
-            *self.0.lock().expect("no panic under this lock") = Some(session);
-            Ok(())
-        }
-
-        fn get(&self, _: &SessionKey) -> Result<Option<Session>, StoreError> {
-            Ok(None)
-        }
-
-        fn remove(&self, _: &SessionKey) -> Result<(), StoreError> {
-            Ok(())
-        }
-    }
-
     let last = Arc::new(Last::default());
     let policy = Resumption::stateful(Arc::clone(&last));
     let pair = Pair::with(Case(Kind::Tls13, false), |builder| {
@@ -112,8 +102,7 @@ fn record() -> Session {
         Ok(())
     });
     pair.full(uncounted);
-    let record = last.0.lock().expect("no panic under this lock").take();
-    record.expect("a full handshake stores a session")
+    last.record()
 }
 
 /// A session as OpenSSL writes it.
@@ -289,12 +278,4 @@ fn internal(sessions: usize) {
 fn add(context: &SslContext, session: &SslSession) {
     // SAFETY: the session has just been decoded, and no connection has it.
     assert!(unsafe { context.add_session(session) });
-}
-
-/// The bytes in use, as the allocator counts them, with its own.
-#[expect(unsafe_code, reason = "a function of C")]
-fn allocated() -> usize {
-    // SAFETY: reads the counts of the C library's allocator.
-    let info = unsafe { libc::mallinfo2() };
-    info.uordblks + info.hblkhd
 }
