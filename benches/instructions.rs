@@ -1,9 +1,9 @@
 //! The server's instructions for a resumed handshake, counted by callgrind.
 //!
-//! Each handshake resumes a session that has just been made and was not looked up before. Without
-//! arguments this program runs itself under valgrind, once for each server, and writes lines for `report.py`;
-//! `instructions tls12 stateful` does the handshakes of one. (gungraun could run it too, but brings
-//! a hundred packages and a runner to install.)
+//! Each handshake resumes a session that has just been made and was not looked up before. This program runs
+//! itself under valgrind, once for each server, and writes lines for `report.py`; an argument is the number of
+//! handshakes that are counted together, 100 by default. `instructions tls12 stateful 100` does the handshakes
+//! of one server. (gungraun could run it too, but brings a hundred packages and a runner to install.)
 
 #![allow(missing_docs, reason = "no public interface")]
 
@@ -16,27 +16,27 @@ mod support;
 
 use support::{CASES, Case, Pair, Variant, counted, uncounted};
 
-/// So many are counted together.
-const HANDSHAKES: usize = 100;
-
 fn main() {
     let args: Vec<_> = env::args().skip(1).filter(|arg| arg != "--bench").collect();
     let args: Vec<_> = args.iter().map(String::as_str).collect();
-    if let [case, variant, ..] = args[..] {
+    let number = |arg: &str| arg.parse().expect("a number of handshakes");
+    if let [case, variant, handshakes] = args[..] {
         let find = |all: &[Variant]| all.iter().copied().find(|v| v.to_string() == variant);
         let case = CASES
             .into_iter()
             .find(|c| c.to_string() == case)
             .expect("a case");
-        return run(find(&Variant::ALL).expect("a variant"), case);
+        let variant = find(&Variant::ALL).expect("a variant");
+        return run(variant, case, number(handshakes));
     }
+    let handshakes = args.first().map_or(100, |arg| number(arg));
     print!("server");
     CASES.iter().for_each(|case| print!(",{case}"));
     println!();
     for variant in Variant::ALL {
         // At once: what else the machine does is not counted.
         let counts = thread::scope(|scope| {
-            let counting = CASES.map(|case| scope.spawn(move || count(variant, case)));
+            let counting = CASES.map(|case| scope.spawn(move || count(variant, case, handshakes)));
             counting.map(|count| count.join().expect("a count"))
         });
         print!("{variant}");
@@ -45,15 +45,15 @@ fn main() {
     }
 }
 
-fn run(variant: Variant, case: Case) {
+fn run(variant: Variant, case: Case, handshakes: u64) {
     let pair = Pair::new(variant, case);
     // What is done only once: what OpenSSL fetches, what is hashed of CA sets.
     (0..3).for_each(|_| drop(pair.full_then_resumed(uncounted)));
-    (0..HANDSHAKES).for_each(|_| drop(pair.full_then_resumed(counted)));
+    (0..handshakes).for_each(|_| drop(pair.full_then_resumed(counted)));
 }
 
 /// The instructions of one handshake.
-fn count(variant: Variant, case: Case) -> u64 {
+fn count(variant: Variant, case: Case, handshakes: u64) -> u64 {
     let out = env::temp_dir().join(format!("callgrind.{}.{case}.{variant}", std::process::id()));
     let done = Command::new("valgrind")
         .args([
@@ -63,7 +63,11 @@ fn count(variant: Variant, case: Case) -> u64 {
         ])
         .arg(format!("--callgrind-out-file={}", out.display()))
         .arg(env::current_exe().expect("this program"))
-        .args([case.to_string(), variant.to_string()])
+        .args([
+            case.to_string(),
+            variant.to_string(),
+            handshakes.to_string(),
+        ])
         .status()
         .expect("valgrind; on Debian: apt install valgrind");
     assert!(done.success(), "{variant} {case}: {done}");
@@ -74,5 +78,5 @@ fn count(variant: Variant, case: Case) -> u64 {
         .find_map(|line| line.strip_prefix("totals: "));
     let total: u64 = total.and_then(|n| n.trim().parse().ok()).expect("a total");
     assert!(total > 0, "nothing was counted");
-    total / HANDSHAKES as u64
+    total / handshakes
 }
