@@ -34,7 +34,7 @@ fn main() {
     CASES.iter().for_each(|case| print!(",{case}"));
     println!();
     for variant in Variant::ALL {
-        // At once: what else the machine does is not counted.
+        // All cases at the same time: load changes times, not counts.
         let counts = thread::scope(|scope| {
             let counting = CASES.map(|case| scope.spawn(move || count(variant, case, handshakes)));
             counting.map(|count| count.join().expect("a count"))

@@ -200,8 +200,8 @@ pub(crate) fn ask(
 }
 
 /// The record of a session: when it ends, a checksum, and its DER without what is known otherwise: the
-/// id, which who asks for it has, and the timeout, which leads to the end. It is written in one place, so
-/// that there are no copies to wipe.
+/// id, which who asks for it has, and the timeout, which is the end less the time it was made. It is written
+/// in one place, so that there are no copies to wipe.
 fn encode(key: &SessionKey, session: &SslSessionRef) -> Option<Session> {
     let id: [u8; ID_LEN] = session.id().try_into().ok()?;
     let timeout = u64::try_from(session.timeout()).ok()?;

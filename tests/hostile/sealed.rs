@@ -48,7 +48,7 @@ fn a_strange_session_does_not_resume_even_if_sealed_with_our_key() {
         for (what, strange, why) in strange_sessions(&session, guest.kind) {
             assert_eq!(guest.offer(&seal(&strange)), Ok(Full(why)), "{what}");
         }
-        // (A store says itself when a session ends.)
+        // Of tickets only: when a stored session ends, the header of its record says, not the DER.
         for made in [1, now() - Resumption::DEFAULT_LIFETIME.as_secs()] {
             let old = seal(&with_number(&session, TIME, made));
             assert_eq!(guest.offer(&old), Ok(Full(Reason::Expired)), "{made}");

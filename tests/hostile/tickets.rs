@@ -18,7 +18,7 @@ use crate::elsewhere::related;
 use crate::for_all;
 use crate::server::{Guest, Server};
 
-/// Begins nowhere in itself, so that a ticket that lost its first bytes never names this key.
+/// No ending of it is also a beginning of it, so that a ticket that lost its first bytes never names this key.
 pub(crate) const NAME: [u8; 16] = *b"the key of tests";
 const AES: [u8; 32] = [8; 32];
 pub(crate) const HMAC: [u8; 32] = [9; 32];
