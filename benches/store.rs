@@ -157,29 +157,44 @@ fn measure<S: Store>(name: &str, sessions: usize, record: &Session, make: impl F
         store.insert(key, session);
         start.elapsed()
     };
-    let [eviction, most, worst, ever] = pauses(|| keys[sessions..].iter().map(insert_one));
+    let [eviction, most, worst, ever] =
+        pauses(|| keys[sessions..].iter().map(insert_one).collect());
     println!(
         "{name},{sessions},{insert},{lookup},{one},{two},{eviction},{most},{worst},{ever},{bytes}"
     );
     eviction
 }
 
-/// What the machine does to a loop that takes as long as an eviction and does nothing.
+/// What the machine does to a walk at random through as much memory as the store takes, each stretch of which
+/// takes as long as an eviction.
 fn machine(sessions: usize, eviction: u128) {
-    let wait = || {
+    let mut memory = vec![1_u64; sessions * 32];
+    let mut random = 1;
+    let mut walk = || {
         let start = Instant::now();
-        while start.elapsed().as_nanos() < eviction {}
+        while start.elapsed().as_nanos() < eviction {
+            random = next(random);
+            let at = (random >> 33) as usize % memory.len();
+            memory[at] += 1;
+        }
         start.elapsed()
     };
-    let [average, most, worst, ever] = pauses(|| (0..10 * sessions).map(|_| wait()));
-    println!("an empty loop,{sessions},,,,,{average},{most},{worst},{ever},");
+    let [average, most, worst, ever] = pauses(|| (0..10 * sessions).map(|_| walk()).collect());
+    println!("a walk in memory,{sessions},,,,,{average},{most},{worst},{ever},");
+}
+
+/// Knuth's linear congruential generator, whose high bits are the better ones.
+fn next(random: u64) -> u64 {
+    random
+        .wrapping_mul(6_364_136_223_846_793_005)
+        .wrapping_add(1_442_695_040_888_963_407)
 }
 
 /// Average and p99.9, in nanoseconds, and the worst, in microseconds, of ten capacities, each the median of
 /// three runs; and the worst of all three, as a table may be tidied once in thirty capacities.
-fn pauses<I: Iterator<Item = Duration>>(run: impl Fn() -> I) -> [u128; 4] {
+fn pauses(mut run: impl FnMut() -> Vec<Duration>) -> [u128; 4] {
     let runs = [(); 3].map(|()| {
-        let mut pauses: Vec<_> = run().collect();
+        let mut pauses = run();
         let average = pauses.iter().sum::<Duration>() / pauses.len() as u32;
         pauses.sort_unstable();
         let most = pauses[pauses.len() - pauses.len() / 1000];
@@ -199,10 +214,7 @@ fn pauses<I: Iterator<Item = Duration>>(run: impl Fn() -> I) -> [u128; 4] {
 fn shuffle(keys: &mut [SessionKey]) {
     let mut random = 1_u64;
     for i in (1..keys.len()).rev() {
-        // Knuth's linear congruential generator.
-        random = random
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        random = next(random);
         keys.swap(i, (random >> 33) as usize % (i + 1));
     }
 }
