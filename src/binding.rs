@@ -115,10 +115,6 @@ pub(crate) fn admit(ssl: &SslRef, session: &SslSessionRef, here: &Here) -> Resul
             (own, name) if same(own, name) => {}
             _ => return Err(Reason::OtherBinding),
         }
-        // OpenSSL would go on with a cipher that was switched off since, if the client has it.
-        if !ffi::has_cipher_of(ssl, session) {
-            return Err(Reason::WrongContext);
-        }
     }
     if policy.forgotten().is_listing()
         && let Some(certificate) = ffi::peer_certificate(session)

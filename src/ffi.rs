@@ -14,8 +14,8 @@ use openssl::error::ErrorStack;
 use openssl::ex_data::Index;
 use openssl::hash::MessageDigest;
 use openssl::ssl::{
-    Ssl, SslCipher, SslContext, SslContextBuilder, SslContextRef, SslRef, SslSession,
-    SslSessionRef, SslVerifyMode, SslVersion,
+    Ssl, SslContext, SslContextBuilder, SslContextRef, SslRef, SslSession, SslSessionRef,
+    SslVerifyMode, SslVersion,
 };
 use openssl::stack::StackRef;
 use openssl::x509::store::X509Store;
@@ -204,9 +204,8 @@ pub(crate) fn session_from_der(der: &[u8]) -> Option<SslSession> {
     ptr::eq(end, der.as_ptr_range().end).then_some(session)
 }
 
-/// Writes the id of a session that OpenSSL is just making, or has just decoded or copied. Another thread may
-/// have it only if it shares a TLS 1.3 session whose ticket is being made, to which OpenSSL writes too, or if
-/// OpenSSL's cache, which is not to be on, was given it before us; `is_usurped` tells.
+/// Writes the id of a session that OpenSSL is just making, or has just decoded: no other thread has
+/// it, but where OpenSSL's cache, which is not to be on, was given it before us. `is_usurped` tells.
 pub(crate) fn set_session_id(session: &SslSessionRef, id: &[u8]) {
     let len = id.len() as c_uint;
     // SAFETY: OpenSSL copies the bytes into the live session, and refuses more than 32.
@@ -291,21 +290,6 @@ pub(crate) fn set_hostname(session: &SslSessionRef, name: &[u8]) {
     let Ok(name) = CString::new(name) else { return };
     // SAFETY: OpenSSL copies the string; without memory for that the session stays without.
     unsafe { SSL_SESSION_set1_hostname(session.as_ptr(), name.as_ptr()) };
-}
-
-/// Whether the cipher of a session is among those that the connection may use.
-pub(crate) fn has_cipher_of(ssl: &SslRef, session: &SslSessionRef) -> bool {
-    // SAFETY: reads a field of a live session.
-    let cipher = unsafe { SSL_SESSION_get0_cipher(session.as_ptr()) };
-    // SAFETY: reads a field of a live SSL, or of its context.
-    let ciphers = unsafe { SSL_get_ciphers(ssl.as_ptr()) };
-    if ciphers.is_null() {
-        return false;
-    }
-    // SAFETY: the list belongs to the connection or its context.
-    let ciphers = unsafe { StackRef::<SslCipher>::from_ptr(ciphers) };
-    // Each cipher is one for the whole process.
-    ciphers.iter().any(|own| ptr::eq(own.as_ptr(), cipher))
 }
 
 /// The client certificate in a session.

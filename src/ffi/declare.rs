@@ -87,10 +87,6 @@ unsafe extern "C" {
         session: *mut sys::SSL_SESSION,
         seconds: c_long,
     ) -> c_long;
-    pub(super) fn SSL_SESSION_get0_cipher(
-        session: *const sys::SSL_SESSION,
-    ) -> *const sys::SSL_CIPHER;
-    pub(super) fn SSL_get_ciphers(ssl: *const sys::SSL) -> *mut sys::stack_st_SSL_CIPHER;
     pub(super) fn SSL_SESSION_get0_peer(session: *mut sys::SSL_SESSION) -> *mut sys::X509;
     pub(super) fn SSL_CTX_get_client_CA_list(
         ctx: *const sys::SSL_CTX,
