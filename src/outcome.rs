@@ -154,8 +154,8 @@ counted! {
         /// From a sealed ticket.
         Ticket => "ticket",
         /// Not from this library: an external pre-shared key of TLS 1.3 (`psk_server_callback`),
-        /// or a TLS 1.3 session that OpenSSL itself resumed, on an `Ssl` that was made for a context
-        /// without a policy and given one with a policy before its handshake.
+        /// or a TLS 1.3 session without our stamp that OpenSSL itself resumed, on an `Ssl` that was made
+        /// for a context without a policy and given one with a policy before its handshake.
         Other => "other",
     }
 }

@@ -78,7 +78,6 @@ fn done(ssl: &mut SslRef) -> Option<()> {
     if first
         && version == SslVersion::TLS1_3
         && resumed.is_none()
-        && !connection(ssl)?.policy().is_off()
         && let Some(session) = ssl.session()
     {
         // Now, for all tickets that are still to come.

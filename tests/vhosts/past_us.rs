@@ -2,7 +2,6 @@
 
 use openssl::ssl::{ClientHelloResponse, NameType, Ssl, SslAcceptorBuilder, SslSessionCacheMode};
 use openssl::ssl::{SslContext, SslVerifyMode};
-use openssl_resumption::{MemoryStore, Resumption};
 
 use crate::common::*;
 
@@ -72,16 +71,17 @@ fn of_an_ssl_that_was_made_for_a_context_without_a_policy() {
         builder.build().into_context()
     };
     let (ca, _) = ca_and_client();
-    let policy = Resumption::stateful(MemoryStore::default());
-    let context = context_with(&policy, |builder| {
-        demand_certificates(builder, &ca);
-        builder.set_verify(SslVerifyMode::NONE);
-    });
-    for kind in Kind::ALL {
-        attack("switched", kind, || {
-            let mut ssl = Ssl::new(&bare).unwrap();
-            ssl.set_ssl_context(&context).unwrap();
-            ssl
+    for (mode, policy) in modes() {
+        let context = context_with(&policy, |builder| {
+            demand_certificates(builder, &ca);
+            builder.set_verify(SslVerifyMode::NONE);
         });
+        for kind in Kind::ALL {
+            attack(mode, kind, || {
+                let mut ssl = Ssl::new(&bare).unwrap();
+                ssl.set_ssl_context(&context).unwrap();
+                ssl
+            });
+        }
     }
 }
