@@ -204,12 +204,19 @@ pub(crate) fn session_from_der(der: &[u8]) -> Option<SslSession> {
     ptr::eq(end, der.as_ptr_range().end).then_some(session)
 }
 
-/// Writes the id of a session that OpenSSL is just making, or has just decoded: no other thread has
-/// it, but where OpenSSL's cache, which is not to be on, was given it before us. `is_usurped` tells.
+/// Writes the id of a session that OpenSSL is just making, or has just decoded or copied. Another thread may
+/// have it only if it shares a TLS 1.3 session whose ticket is being made, to which OpenSSL writes too, or if
+/// OpenSSL's cache, which is not to be on, was given it before us; `is_usurped` tells.
 pub(crate) fn set_session_id(session: &SslSessionRef, id: &[u8]) {
     let len = id.len() as c_uint;
     // SAFETY: OpenSSL copies the bytes into the live session, and refuses more than 32.
     unsafe { SSL_SESSION_set1_id(session.as_ptr(), id.as_ptr(), len) };
+}
+
+/// Whether a copy of a session is one for itself: before OpenSSL 3.0.14 that of a session in OpenSSL's cache
+/// counts as being in it too.
+pub(crate) fn copies_stand_alone() -> bool {
+    openssl::version::number() >= 0x3000_00e0
 }
 
 /// A copy of a session; both may be used at the same time. What it copies by reference, the peer's
