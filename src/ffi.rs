@@ -213,10 +213,10 @@ pub(crate) fn set_session_id(session: &SslSessionRef, id: &[u8]) {
     unsafe { SSL_SESSION_set1_id(session.as_ptr(), id.as_ptr(), len) };
 }
 
-/// Whether a copy of a session is one for itself: before OpenSSL 3.0.14 that of a session in OpenSSL's cache
-/// counts as being in it too.
-pub(crate) fn copies_stand_alone() -> bool {
-    openssl::version::number() >= 0x3000_00e0
+/// Whether a copy of any session is one for itself: it would share data of the user's, and before OpenSSL 3.0.14
+/// that of a session in OpenSSL's cache counts as being in the cache too.
+pub(crate) fn copy_stands_alone(session: &SslSessionRef) -> bool {
+    openssl::version::number() >= 0x3000_00e0 && !has_ex_data(session)
 }
 
 /// A copy of a session; both may be used at the same time. What it copies by reference, the peer's

@@ -45,12 +45,11 @@ pub(crate) fn new_session(ssl: &SslRef, session: &SslSessionRef) -> Option<Sessi
         return None;
     }
     // The callback that logs secrets has seen a TLS 1.2 session by now, and may have handed it to another
-    // thread: what is written from here on goes into a copy. (One of data of the user's would free them
-    // twice. OpenSSL itself writes to a TLS 1.3 session until its ticket is sent.)
-    let is_copied = !tls13 && ffi::copies_stand_alone() && !ffi::has_ex_data(session);
-    let copy = match is_copied {
-        true => Some(ffi::copy_session(session)?),
-        false => None,
+    // thread: what is written from here on goes into a copy. (To a TLS 1.3 session OpenSSL itself writes
+    // until its ticket is sent.)
+    let copy = match tls13 {
+        false if ffi::copy_stands_alone(session) => Some(ffi::copy_session(session)?),
+        _ => None,
     };
     let session = copy.as_deref().unwrap_or(session);
     if !tls13 {
