@@ -329,6 +329,9 @@ mod tests {
         let (entries, _, evictions) = usage(&store);
         assert_eq!((entries, evictions), (1_000, 4_000));
         assert_eq!(MemoryStore::default().shards.len(), 64);
+        // A shard for less than 256 KiB would have room for few large sessions.
+        assert_eq!(MemoryStore::new(usize::MAX, 1 << 20).shards.len(), 4);
+        assert_eq!(MemoryStore::new(usize::MAX, usize::MAX).shards.len(), 1_024);
     }
 
     /// Sessions in use and the newest half stay, though each shard evicts for itself.
