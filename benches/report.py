@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs the benchmarks, and writes their tables into benches/README.md and charts beside it.
 
-Needs valgrind and nginx. Without arguments all of them, which takes half an hour on a quiet machine;
+Needs valgrind and nginx. Without arguments all of them, which takes about twenty minutes;
 else those that are named: instructions, handshake, store, nginx. `check` counts instructions, writes
 nothing, and fails if resumption has become dearer.
 """

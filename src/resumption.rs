@@ -300,8 +300,8 @@ impl Resumption {
     ///
     /// OpenSSL decodes the certificate of a session and its public key each time it decodes the
     /// session: on OpenSSL 3.0 that is most of the server's work in a resumed TLS 1.2 handshake and two fifths
-    /// in TLS 1.3, later versions do it faster. Those used last are therefore kept decoded, and a copy (`SSL_SESSION_dup`) is
-    /// resumed. The store stays the master of what exists: it is asked first, and a decoded session
+    /// in TLS 1.3, later versions do it faster. Those used last are therefore kept decoded, and a copy
+    /// (`SSL_SESSION_dup`) is resumed. The store stays the master of what exists: it is asked first, and a decoded session
     /// serves only if the store returns the bytes that it was made of. It leaves the memory when
     /// the store no longer has the session and is asked for it, when newer ones need the room, or
     /// with the last clone of the policy. [`StoreStats::decoded`](crate::StoreStats::decoded) counts

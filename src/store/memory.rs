@@ -152,12 +152,11 @@ impl Shard {
     fn new(max_entries: usize, max_bytes: usize) -> Self {
         // The bounds are kept here, because `lru` knows nothing of bytes. Where those are what fills it
         // nobody knows beforehand how many entries they are.
-        let sessions = match NonZeroUsize::new(max_entries.saturating_add(1)) {
+        let sessions = if max_entries <= PRE_SIZED.min(max_bytes / OVERHEAD) {
             // One more is there while another makes room.
-            Some(most) if max_entries <= PRE_SIZED && max_entries <= max_bytes / OVERHEAD => {
-                LruCache::new(most)
-            }
-            _ => LruCache::unbounded(),
+            LruCache::new(NonZeroUsize::MIN.saturating_add(max_entries))
+        } else {
+            LruCache::unbounded()
         };
         Self {
             sessions,

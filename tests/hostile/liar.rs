@@ -43,6 +43,8 @@ pub(crate) enum Lie {
     ForgedOther(Index),
     ForgedChange(Vec<(Index, u8)>),
     Forged(Vec<u8>),
+    /// Another end, under a checksum that is right.
+    ForgedEnd(u64),
 }
 
 pub(crate) const HEADER: usize = 9;
@@ -105,6 +107,11 @@ impl Lie {
                 forge(&mut record, &der);
             }
             Self::Forged(der) => forge(&mut record, der),
+            Self::ForgedEnd(ends) => {
+                record[1..HEADER].copy_from_slice(&ends.to_be_bytes());
+                let der = record[HEADER + CHECKSUM..].to_vec();
+                forge(&mut record, &der);
+            }
         }
         record
     }
@@ -165,5 +172,7 @@ pub(crate) fn lies() -> impl Strategy<Value = Lie> {
         1 => any::<Index>().prop_map(Lie::ForgedOther),
         3 => changes().prop_map(Lie::ForgedChange),
         1 => bytes(300).prop_map(Lie::Forged),
+        1 => any::<u64>().prop_map(Lie::ForgedEnd),
+        1 => (0..1_u64 << 40).prop_map(Lie::ForgedEnd),
     ]
 }

@@ -8,8 +8,10 @@ use openssl_resumption::{
 };
 
 use crate::common::*;
+use crate::der::{TIME, with_number};
 use crate::for_all;
 use crate::liar::{CHECKSUM, HEADER, Liar, Lie, lies};
+use crate::now;
 use crate::server::Server;
 use crate::strange::{no_sessions, strange_sessions};
 
@@ -40,7 +42,7 @@ fn whatever_a_store_answers_only_the_session_asked_for_resumes() {
             let bytes = |session: &Option<Session>| Some(session.as_ref()?.as_bytes().to_vec());
             if bytes(&lookup.answer) == bytes(&lookup.truth) {
                 assert_eq!(met, Resumed(Source::Store), "{lie:?}");
-            } else if matches!(lie, Lie::ForgedChange(_)) {
+            } else if matches!(lie, Lie::ForgedChange(_) | Lie::ForgedEnd(_)) {
                 // A time or a flag: what makes the secret and the binding is as it was.
             } else {
                 assert!(matches!(met, Full(_)), "{lie:?} {met:?}");
@@ -72,6 +74,12 @@ fn what_is_no_session_or_a_strange_one_does_not_resume_even_if_its_checksum_is_r
             *store.lie.lock() = Some(Lie::Forged(bytes));
             let met = server.meet(&guest.client, Some(&guest.session));
             assert_eq!(met.agreed(), Full(why), "{kind:?} {what}");
+        }
+        for made in [now() + 200_000, i64::MAX as u64, u64::MAX] {
+            let forged = with_number(session, TIME, made);
+            *store.lie.lock() = Some(Lie::Forged(forged));
+            let met = server.meet(&guest.client, Some(&guest.session));
+            assert_eq!(met.agreed(), Full(Reason::StoreFailed), "made at {made}");
         }
         *store.lie.lock() = Some(Lie::Forged(session.to_vec()));
         guest.still_resumes();

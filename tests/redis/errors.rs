@@ -1,5 +1,6 @@
 //! What an operator gets to know of a Redis that does not do what it should.
 
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -63,16 +64,18 @@ fn the_policy_says_why_a_write_failed() {
 #[test]
 fn the_policy_says_that_a_session_does_not_open() {
     let redis = Redis::start("errors-secret");
-    let [ours, others] = [fleet(&redis.url()), {
+    let [store, others] = [SECRET, [0xe3; 32]].map(|secret| {
         let store = RedisStore::connect(&redis.url()).unwrap();
-        Resumption::stateful(store.for_servers([[0xe3; 32]]).unwrap())
-    }];
+        Arc::new(store.for_servers([secret]).unwrap())
+    });
+    let others = Resumption::stateful(others);
     let client = Client::new(Kind::Tls13).unwrap();
     let begun = Instant::now();
-    let (ours, others) = (context(&ours), (context(&others), others));
+    let ours = context(&Resumption::stateful(Arc::clone(&store)));
+    let others = (context(&others), others);
     loop {
         let session = meet(&ours, &client, None);
-        thread::sleep(Duration::from_millis(50));
+        assert_eq!(store.flush(Duration::from_secs(10)), 0);
         assert!(!meet(&others.0, &client, session.next()).client.resumed);
         if let Some(said) = others.1.last_store_error() {
             assert!(said.contains("another secret"), "{said}");
@@ -153,7 +156,10 @@ fn connections_that_redis_has_closed_are_not_used() {
     }
     let killed: u32 = redis.ask("CLIENT KILL TYPE normal");
     assert!(killed >= 16);
-    thread::sleep(Duration::from_millis(100));
+    while connected() > 1 {
+        assert!(begun.elapsed() < Duration::from_secs(20));
+        thread::sleep(Duration::from_millis(20));
+    }
     for n in 0..40 {
         store.get(&SessionKey::from([n; 32])).unwrap();
     }
