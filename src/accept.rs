@@ -14,14 +14,14 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_openssl::SslStream;
 
+use crate::candidates::{Answer, Identity};
 use crate::connection::Connection;
 use crate::context::Applied;
 use crate::ffi;
 use crate::outcome::Reason;
 use crate::resumption::Resumption;
 use crate::stateful;
-use crate::store::Session;
-use hello::{Id, offered};
+use hello::offered;
 
 mod hello;
 
@@ -275,10 +275,8 @@ fn client_hello(ssl: &mut SslRef) -> ClientHelloResponse {
 struct Lookups {
     owner: Arc<Applied>,
     version: SslVersion,
-    ids: Vec<Id>,
+    ids: Vec<Identity>,
 }
-
-type Answer = Result<Session, Reason>;
 
 impl Lookups {
     /// What is still to be looked up of the offer in the ClientHello that is being processed.
@@ -292,7 +290,7 @@ impl Lookups {
         let (version, offered) = offered(ssl)?;
         let mut ids = Vec::new();
         for id in offered {
-            match connection.answer(&stateful::key_of(policy, version, &id)) {
+            match connection.answer(&id) {
                 None => ids.push(id),
                 Some(Err(_)) => {}
                 Some(Ok(_)) => return None,
@@ -358,8 +356,7 @@ impl Lookups {
     fn settle(&self, connection: &Connection, answers: Option<Vec<Answer>>) {
         let answers = answers.unwrap_or_else(|| vec![Err(Reason::StoreFailed); self.ids.len()]);
         for (id, answer) in self.ids.iter().zip(answers) {
-            let key = stateful::key_of(connection.policy(), self.version, id);
-            connection.remember_answer(key, answer);
+            connection.set_answer(id, answer);
         }
     }
 }

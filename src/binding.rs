@@ -34,13 +34,18 @@ pub(crate) fn here(ssl: &SslRef, connection: &Connection, now: SystemTime) -> Op
 }
 
 /// The name in a server name extension (RFC 6066, section 3): a list of one entry, a type and a
-/// name. OpenSSL ends the handshake over any other; what it is bound to is then of no account.
+/// name. OpenSSL ends the handshake over any other, and over a longer name than DNS has; what it is bound
+/// to is then of no account, and not worth hashing or keeping in full.
 fn host_name(extension: &[u8]) -> &[u8] {
-    match extension {
+    let name = match extension {
         [_, _, 0, _, _, name @ ..] => name,
         other => other,
-    }
+    };
+    &name[..name.len().min(LONGEST_NAME + 1)]
 }
+
+/// The longest name that OpenSSL takes (`TLSEXT_MAXLEN_host_name`).
+const LONGEST_NAME: usize = 255;
 
 fn same(one: Option<&[u8]>, other: Option<&[u8]>) -> bool {
     match (one, other) {

@@ -9,17 +9,15 @@ use openssl::x509::store::X509Store;
 use openssl::x509::{X509, X509Ref};
 use parking_lot::Mutex;
 
+use crate::candidates::{Answer, Candidates, Identity, Mention};
 use crate::context::Applied;
 use crate::ffi::{self, CaSet};
 use crate::outcome::{Handshake, Outcome, Reason, Source};
 use crate::resumption::Resumption;
 use crate::stamp::{Binding, Stamp, unix_seconds};
 use crate::stateful;
-use crate::stats::TicketFate;
-use crate::store::{Session, SessionKey};
-
-/// How often the store is asked in one handshake, however many sessions the client offers.
-pub(crate) const MAX_LOOKUPS: usize = 4;
+use crate::stats::{Counter, Counters, TicketFate};
+use crate::store::SessionKey;
 
 /// How many sessions a connection keeps in mind as its own; of more, the oldest stay in the store.
 const MAX_OWN: usize = 512;
@@ -32,12 +30,10 @@ pub(crate) struct Connection {
     owner: Arc<Applied>,
     /// What became of the last thing the client offered.
     offered: Offered,
-    /// What became of the key that the ticket at hand names, until it is known whether it opens.
-    named: Option<TicketFate>,
+    /// The ticket that has named its key, until it is decided on.
+    at_hand: Option<AtHand>,
     ticket: Option<TicketFate>,
-    /// What the store said: after a HelloRetryRequest OpenSSL asks for the same sessions again. The
-    /// store is spared that, and a session that was taken out of it is not lost.
-    answers: Mutex<[Option<Answer>; MAX_LOOKUPS]>,
+    candidates: Mutex<Candidates>,
     /// Whether the store is asked while the handshake is suspended, and then only.
     asks_ahead: bool,
     /// The client's certificate that the stamp of the connection's session speaks of. The reference
@@ -61,8 +57,14 @@ pub(crate) struct Connection {
     outcome: Option<Outcome>,
 }
 
-/// What the store said to a key.
-type Answer = (SessionKey, Result<Session, Reason>);
+/// A ticket between the two callbacks that it is shown to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum AtHand {
+    /// It is not opened, for this reason.
+    Refused(Reason),
+    /// It is looked at; this became of the key that it names.
+    Named(Identity, TicketFate),
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Offered {
@@ -79,9 +81,9 @@ impl Connection {
         Self {
             owner,
             offered: Offered::Nothing,
-            named: None,
+            at_hand: None,
             ticket: None,
-            answers: Mutex::default(),
+            candidates: Mutex::default(),
             asks_ahead: false,
             certificate: Mutex::default(),
             given: None,
@@ -162,30 +164,48 @@ impl Connection {
         self.failed
     }
 
-    pub(crate) fn name_key(&mut self, fate: TicketFate) {
-        self.named = Some(fate);
+    pub(crate) fn set_at_hand(&mut self, at_hand: AtHand) {
+        self.at_hand = Some(at_hand);
     }
 
-    pub(crate) fn take_named(&mut self) -> Option<TicketFate> {
-        self.named.take()
+    pub(crate) fn take_at_hand(&mut self) -> Option<AtHand> {
+        self.at_hand.take()
     }
 
     pub(crate) fn set_ticket(&mut self, fate: TicketFate) {
         self.ticket = Some(fate);
     }
 
-    /// What the store said to `key` earlier in this handshake.
-    pub(crate) fn answer(&self, key: &SessionKey) -> Option<Result<Session, Reason>> {
-        let answers = self.answers.lock();
-        let (_, answer) = answers.iter().flatten().find(|(asked, _)| asked == key)?;
-        Some(answer.clone())
+    /// The client mentions a session: whether it is to be looked at, or why it is declined. `capped` counts
+    /// those beyond the first few.
+    pub(crate) fn mention(
+        &mut self,
+        identity: &Identity,
+        capped: fn(&Counters) -> &Counter,
+    ) -> Result<(), Reason> {
+        match self.candidates.get_mut().mention(identity) {
+            Mention::Look => Ok(()),
+            Mention::Declined(reason) => Err(reason),
+            Mention::Capped => {
+                capped(self.policy().counters()).add_one();
+                Err(Reason::NotFound)
+            }
+        }
     }
 
-    pub(crate) fn remember_answer(&self, key: SessionKey, answer: Result<Session, Reason>) {
-        let mut answers = self.answers.lock();
-        if let Some(free) = answers.iter_mut().find(|answer| answer.is_none()) {
-            *free = Some((key, answer));
-        }
+    /// A session that was looked at does not resume.
+    pub(crate) fn decline_candidate(&mut self, identity: &Identity, reason: Reason) {
+        self.candidates.get_mut().decline(identity, reason);
+        self.decline(reason);
+    }
+
+    /// What the store said to this identity earlier in this handshake.
+    pub(crate) fn answer(&self, identity: &Identity) -> Option<Answer> {
+        self.candidates.lock().answer(identity)
+    }
+
+    pub(crate) fn set_answer(&self, identity: &Identity, answer: Answer) {
+        self.candidates.lock().set_answer(identity, answer);
     }
 
     #[cfg(feature = "tokio")]
@@ -197,11 +217,10 @@ impl Connection {
         self.asks_ahead
     }
 
-    /// How often the store may still be asked. A TLS 1.3 client may offer a thousand tickets, and
-    /// each is looked up before any is proven to be the client's.
+    /// How many more sessions may be looked up.
+    #[cfg(feature = "tokio")]
     pub(crate) fn lookups_left(&self) -> usize {
-        let answers = self.answers.lock();
-        answers.iter().filter(|answer| answer.is_none()).count()
+        self.candidates.lock().room()
     }
 
     pub(crate) fn give(&mut self, key: SessionKey) {
@@ -258,7 +277,7 @@ impl Connection {
         if given.is_some() && self.may_end(version == SslVersion::TLS1_3) {
             self.resumed = given;
         }
-        *self.answers.get_mut() = Default::default();
+        *self.candidates.get_mut() = Candidates::default();
         // With early data OpenSSL says so before the client's Finished, which a connection that is
         // being failed does not read.
         if self.outcome.is_some() || self.failed {

@@ -3,6 +3,7 @@
 #[cfg(feature = "tokio")]
 mod accept;
 mod binding;
+mod candidates;
 mod connection;
 mod context;
 mod error;

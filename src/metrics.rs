@@ -49,6 +49,7 @@
 //! | `tls_resumption_tickets_opened_inactive_total` | those of them under a key that is not the active one |
 //! | `tls_resumption_tickets_unknown_key_total` | handshakes whose ticket was under a key that is not known |
 //! | `tls_resumption_tickets_malformed_total` | handshakes whose ticket was damaged or forged |
+//! | `tls_resumption_tickets_capped_total` | tickets not opened, because of four others in the handshake |
 //! | `tls_resumption_ticket_key_failures_total` | how often the source gave no ticket keys |
 //! | `tls_resumption_overridden_total` | contexts with settings changed after `set_resumption` |
 //! | `tls_resumption_failed_closed_total` | connections failed, because of a client certificate demanded late |
@@ -108,7 +109,7 @@ pub fn publish(stats: &Stats) {
 type CounterRow = (&'static str, &'static str, Option<u64>);
 
 #[rustfmt::skip] // a table
-fn counters(stats: &Stats) -> [CounterRow; 23] {
+fn counters(stats: &Stats) -> [CounterRow; 24] {
     let (store, tickets) = (&stats.store, &stats.tickets);
     let usage = |of: fn(Usage) -> u64| store.usage.map(of);
     [
@@ -131,6 +132,7 @@ fn counters(stats: &Stats) -> [CounterRow; 23] {
         ("tls_resumption_tickets_opened_inactive_total", "those of them under a key that is not the active one", Some(tickets.opened_inactive)),
         ("tls_resumption_tickets_unknown_key_total", "handshakes whose ticket was under a key that is not known", Some(tickets.unknown_key)),
         ("tls_resumption_tickets_malformed_total", "handshakes whose ticket was damaged or forged", Some(tickets.malformed)),
+        ("tls_resumption_tickets_capped_total", "tickets not opened, because of four others in the handshake", Some(tickets.capped)),
         ("tls_resumption_ticket_key_failures_total", "how often the source gave no ticket keys", Some(tickets.key_failures)),
         ("tls_resumption_overridden_total", "contexts with settings changed after set_resumption", Some(stats.overridden)),
         ("tls_resumption_failed_closed_total", "connections failed, because of a client certificate demanded late", Some(stats.failed_closed)),

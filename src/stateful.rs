@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use openssl::ssl::{SslRef, SslSession, SslSessionRef, SslVersion};
 
 use crate::binding;
+use crate::candidates::Identity;
 use crate::connection::Connection;
 use crate::ffi;
 use crate::guard::catch;
@@ -15,7 +16,7 @@ use crate::stamp::{self, Here, unix_seconds};
 use crate::store::{HEADER, Session, SessionKey, StoreError};
 
 /// The length of every session id that OpenSSL makes. What a client sends may be shorter.
-pub(crate) const ID_LEN: usize = 32;
+const ID_LEN: usize = size_of::<Identity>();
 
 const CHECKSUM_LEN: usize = 8;
 
@@ -88,16 +89,21 @@ pub(crate) fn remove(policy: &Resumption, key: &SessionKey) {
 /// The client offered a session id, or in TLS 1.3 a stateful ticket: returns its session, if it is
 /// to be resumed here.
 pub(crate) fn get_session(ssl: &mut SslRef, id: &[u8], now: SystemTime) -> Option<SslSession> {
-    if ffi::connection(ssl)?.outcome().is_some() {
+    let connection = ffi::connection_mut(ssl)?;
+    if connection.outcome().is_some() {
         // A renegotiation, which has no second look at the demand. It is full.
         return None;
     }
-    let here = binding::here(ssl, ffi::connection(ssl)?, now)?;
-    let connection = ffi::connection_mut(ssl)?;
-    if id.len() != ID_LEN {
+    let Ok(id) = <&Identity>::try_from(id) else {
         connection.decline(Reason::NotFound);
         return None;
+    };
+    if let Err(reason) = connection.mention(id, |counters| &counters.capped) {
+        connection.decline(reason);
+        return None;
     }
+    let here = binding::here(ssl, ffi::connection(ssl)?, now)?;
+    let connection = ffi::connection(ssl)?;
     let key = key_of(connection.policy(), here.version, id);
     let found = find(connection, &key, id, &here).and_then(|session| {
         let stamp = binding::admit(ssl, &session, &here)?;
@@ -117,7 +123,7 @@ pub(crate) fn get_session(ssl: &mut SslRef, id: &[u8], now: SystemTime) -> Optio
             Some(session)
         }
         Err(reason) => {
-            connection.decline(reason);
+            connection.decline_candidate(id, reason);
             None
         }
     }
@@ -133,20 +139,16 @@ fn is_taken(policy: &Resumption, version: SslVersion) -> bool {
     version == SslVersion::TLS1_3 && policy.is_single_use()
 }
 
-/// Finds the session of this id, in the store or where it was remembered.
+/// Finds the session of this id, in the store or where its answer was kept.
 fn find(
-    connection: &mut Connection,
+    connection: &Connection,
     key: &SessionKey,
-    id: &[u8],
+    id: &Identity,
     here: &Here,
 ) -> Result<SslSession, Reason> {
     let policy = connection.policy();
-    if let Some(answer) = connection.answer(key) {
+    if let Some(answer) = connection.answer(id) {
         return decode(policy, key, id, &answer?).ok_or(Reason::StoreFailed);
-    }
-    if connection.lookups_left() == 0 {
-        policy.counters().capped.add_one();
-        return Err(Reason::NotFound);
     }
     if connection.asks_ahead() {
         // This is not the thread to wait for the store.
@@ -156,7 +158,7 @@ fn find(
         Ok((record, session)) => (Ok(record), Ok(session)),
         Err(reason) => (Err(reason), Err(reason)),
     };
-    connection.remember_answer(*key, answer);
+    connection.set_answer(id, answer);
     session
 }
 

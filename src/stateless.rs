@@ -6,7 +6,8 @@ use std::time::SystemTime;
 use openssl::ssl::{SslRef, SslSessionRef, SslVersion};
 
 use crate::binding;
-use crate::connection::Connection;
+use crate::candidates::Identity;
+use crate::connection::{AtHand, Connection};
 use crate::ffi;
 use crate::keys::{Standing, TicketKey};
 use crate::outcome::{Reason, Source};
@@ -50,42 +51,59 @@ pub(crate) fn seal(ssl: &SslRef, now: SystemTime) -> Option<Arc<TicketKey>> {
 pub(crate) fn open(
     connection: &mut Connection,
     name: &[u8; 16],
+    iv: &[u8; 16],
     now: SystemTime,
 ) -> Option<Arc<TicketKey>> {
+    if connection.outcome().is_some() {
+        // A renegotiation, which has no second look at the demand. It is full.
+        return None;
+    }
+    let mut identity = Identity::default();
+    identity[..16].copy_from_slice(name);
+    identity[16..].copy_from_slice(iv);
+    if let Err(reason) = connection.mention(&identity, |counters| &counters.capped_tickets) {
+        connection.set_at_hand(AtHand::Refused(reason));
+        return None;
+    }
     let found = connection.policy().keys()?.opening(name, now);
     let (fate, key) = match found {
         Some((key, standing)) => (TicketFate::Opened(standing), Some(key)),
         None => (TicketFate::UnknownKey, None),
     };
-    connection.name_key(fate);
+    connection.set_at_hand(AtHand::Named(identity, fate));
     key
 }
 
 /// The ticket has been opened or not: decides what to do with it.
 pub(crate) fn decide(ssl: &mut SslRef, ticket: &Ticket<'_>, now: SystemTime) -> Option<Verdict> {
     let connection = ffi::connection_mut(ssl)?;
-    // Nothing, if the ticket was too short to name a key.
-    let named = connection.take_named();
-    if connection.outcome().is_some() {
-        // A renegotiation, which has no second look at the demand. It is full.
+    let at_hand = connection.take_at_hand();
+    if connection.outcome().is_some() || matches!(ticket, Ticket::Empty) {
         return Some(Verdict::Decline);
     }
-    let session = match ticket {
-        Ticket::Empty => return Some(Verdict::Decline),
-        Ticket::Unreadable if named == Some(TicketFate::UnknownKey) => {
-            connection.set_ticket(TicketFate::UnknownKey);
-            connection.decline(Reason::UnknownKey);
+    let (identity, fate) = match at_hand {
+        Some(AtHand::Named(identity, fate)) => (identity, fate),
+        Some(AtHand::Refused(reason)) => {
+            connection.decline(reason);
             return Some(Verdict::Decline);
         }
-        Ticket::Unreadable => {
+        None => {
+            // Too short to name a key.
             connection.set_ticket(TicketFate::Malformed);
             connection.decline(Reason::Malformed);
             return Some(Verdict::Decline);
         }
-        Ticket::Opened(session) => session,
     };
-    let named = named?;
-    connection.set_ticket(named);
+    let Ticket::Opened(session) = ticket else {
+        let (fate, reason) = match fate {
+            TicketFate::UnknownKey => (TicketFate::UnknownKey, Reason::UnknownKey),
+            _ => (TicketFate::Malformed, Reason::Malformed),
+        };
+        connection.set_ticket(fate);
+        connection.decline_candidate(&identity, reason);
+        return Some(Verdict::Decline);
+    };
+    connection.set_ticket(fate);
     let here = binding::here(ssl, ffi::connection(ssl)?, now)?;
     let admitted = binding::admit(ssl, session, &here);
     let connection = ffi::connection_mut(ssl)?;
@@ -94,7 +112,7 @@ pub(crate) fn decide(ssl: &mut SslRef, ticket: &Ticket<'_>, now: SystemTime) -> 
             connection.supply(Source::Ticket, stamp, ffi::peer_certificate(session));
         }
         Err(reason) => {
-            connection.decline(reason);
+            connection.decline_candidate(&identity, reason);
             return Some(Verdict::Decline);
         }
     }
@@ -103,6 +121,6 @@ pub(crate) fn decide(ssl: &mut SslRef, ticket: &Ticket<'_>, now: SystemTime) -> 
     // other key: an empty new ticket would take the old one from the client.
     let can_seal = || Some(connection.policy().keys()?.sealing(now).is_some());
     let renew = here.version == SslVersion::TLS1_3
-        || named == TicketFate::Opened(Standing::Retired) && can_seal()?;
+        || fate == TicketFate::Opened(Standing::Retired) && can_seal()?;
     Some(if renew { Verdict::Renew } else { Verdict::Use })
 }

@@ -162,6 +162,8 @@ pub struct TicketStats {
     pub unknown_key: u64,
     /// Handshakes whose ticket was damaged or forged.
     pub malformed: u64,
+    /// Tickets not opened because the client had offered four others in the same handshake.
+    pub capped: u64,
     /// How long the active key has been sealing; `None` while there is none. Like
     /// `key_failures` it is the keys' own: policies that share keys share both.
     pub key_age: Option<Duration>,
@@ -196,6 +198,7 @@ pub(crate) struct Counters {
     pub(crate) too_large: Counter,
     pub(crate) decoded: Counter,
     pub(crate) capped: Counter,
+    pub(crate) capped_tickets: Counter,
     pub(crate) late: Counter,
     pub(crate) sealed: Counter,
     pub(crate) unsealed: Counter,
@@ -279,6 +282,7 @@ impl Counters {
                 opened_inactive: self.opened_inactive.get(),
                 unknown_key: self.unknown_key.get(),
                 malformed: self.malformed.get(),
+                capped: self.capped_tickets.get(),
                 key_age: None,
                 key_failures: 0,
                 key_failing: false,

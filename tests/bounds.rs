@@ -109,6 +109,41 @@ fn four_lookups_in_both_hellos_of_a_hello_retry_request_together() {
     assert_eq!(store.gets.load(Relaxed), 4);
 }
 
+/// Under a name that it does not resume for.
+#[test]
+fn what_a_client_offers_over_and_over_is_looked_at_once() {
+    let ca = mint("clients", None).unwrap();
+    for (mode, policy) in resuming() {
+        let policy = policy.max_decoded(0);
+        let me = mint("me", Some(&ca)).unwrap();
+        let client = client_as(Kind::Tls13, &me).server_name("a.example");
+        let server = demanding(&policy, &[&ca]);
+        let met = meet(&server, &client, None);
+        let ticket = ticket(met.next().unwrap()).to_vec();
+        let before = policy.stats();
+        let answer = send(&server, &[offering("P-256", vec![ticket; 60])]);
+        assert!(is_server_hello(&answer), "{mode}: {:02x?}", &answer[..16]);
+        let stats = policy.stats();
+        let decoded = stats.store.decoded - before.store.decoded;
+        assert_eq!(decoded, u64::from(mode == "stateful"), "{mode}");
+        assert_eq!((stats.store.capped, stats.tickets.capped), (0, 0), "{mode}");
+    }
+}
+
+#[test]
+fn four_tickets_are_opened_in_a_connection_however_many_are_offered() {
+    let policy = Resumption::stateless(TicketKeys::random());
+    let (context, client) = retrying(&policy);
+    let client = client.server_name("a.example");
+    let tickets: Vec<_> = (0..6)
+        .map(|_| ticket(meet(&context, &client, None).next().unwrap()).to_vec())
+        .collect();
+    let hellos = ["P-256:P-384", "P-384"].map(|groups| offering(groups, tickets.clone()));
+    let answer = send(&context, &hellos);
+    assert!(is_server_hello(&answer), "{:02x?}", &answer[..16]);
+    assert_eq!(policy.stats().tickets.capped, 4, "two in each hello");
+}
+
 #[test]
 fn a_session_that_is_too_large_is_not_stored() {
     let ca = mint("clients", None).unwrap();

@@ -71,6 +71,7 @@ fn tickets(tickets: &TicketStats) -> Value {
         "opened_inactive": tickets.opened_inactive,
         "unknown_key": tickets.unknown_key,
         "malformed": tickets.malformed,
+        "capped": tickets.capped,
         "key_age_seconds": tickets.key_age.map(|age| age.as_secs()),
         "key_failures": tickets.key_failures,
         "key_failing": tickets.key_failing,

@@ -5,11 +5,8 @@ use std::ffi::c_uint;
 use openssl::ssl::{SslRef, SslVersion};
 use openssl_sys as sys;
 
-use crate::connection::MAX_LOOKUPS;
+use crate::candidates::{Identity, MAX_CANDIDATES};
 use crate::ffi;
-use crate::stateful::ID_LEN;
-
-pub(super) type Id = [u8; ID_LEN];
 
 const SESSION_TICKET: c_uint = 35;
 const PRE_SHARED_KEY: c_uint = 41;
@@ -21,7 +18,7 @@ const SUPPORTED_VERSIONS: c_uint = 43;
 /// The version is not negotiated yet. Should it turn out to be another one after all (the server has
 /// no certificate that TLS 1.3 allows), what is asked for then has not been looked up: a full
 /// handshake. And OpenSSL asks for nothing if the client does not say how it would use a ticket.
-pub(super) fn offered(ssl: &SslRef) -> Option<(SslVersion, Vec<Id>)> {
+pub(super) fn offered(ssl: &SslRef) -> Option<(SslVersion, Vec<Identity>)> {
     let extension = |number| ffi::client_hello_extension(ssl, number);
     let sealed = !ffi::has_option(ssl, sys::SSL_OP_NO_TICKET);
     if ssl.client_hello_isv2() {
@@ -47,10 +44,10 @@ fn has_tls13(extension: &[u8]) -> bool {
 
 /// The first distinct identities of a pre-shared key extension (RFC 8446, section 4.2.11) that are
 /// as long as a session id. OpenSSL ends the handshake over one that is damaged.
-fn stateful_tickets(extension: &[u8]) -> Vec<Id> {
+fn stateful_tickets(extension: &[u8]) -> Vec<Identity> {
     let mut tickets = Vec::new();
     let mut identities = vector(extension).map_or(&[][..], |(identities, _binders)| identities);
-    while tickets.len() < MAX_LOOKUPS
+    while tickets.len() < MAX_CANDIDATES
         && let Some((identity, [_, _, _, _, rest @ ..])) = vector(identities)
     {
         if let Ok(ticket) = identity.try_into()
@@ -104,8 +101,8 @@ mod tests {
                 0..20,
             ),
         ) {
-            let mut expected: Vec<Id> = Vec::new();
-            for ticket in identities.iter().flat_map(|identity| Id::try_from(&identity[..])) {
+            let mut expected: Vec<Identity> = Vec::new();
+            for ticket in identities.iter().flat_map(|identity| Identity::try_from(&identity[..])) {
                 if !expected.contains(&ticket) {
                     expected.push(ticket);
                 }

@@ -279,7 +279,7 @@ pub(super) unsafe extern "C" fn ticket_key(
             init_mac(mac, &key)?;
             connection(ssl)?.policy().counters().sealed.add_one();
         } else {
-            let key = stateless::open(connection_mut(ssl)?, name, SystemTime::now())?;
+            let key = stateless::open(connection_mut(ssl)?, name, iv, SystemTime::now())?;
             cipher
                 .decrypt_init(Some(cbc(&key)?), Some(key.aes()), Some(iv))
                 .ok()?;

@@ -1,0 +1,152 @@
+//! What a client has offered in one handshake, so that no work is done twice for it.
+//!
+//! A TLS 1.3 client may mention 1,700 sessions in one ClientHello, or one of its own as often, and
+//! OpenSSL asks for each before any is proven to be the client's. What is decoded, opened or hashed for
+//! a mention is therefore bounded by the connection, and what came of it is remembered.
+
+use crate::outcome::Reason;
+use crate::store::Session;
+
+/// How many sessions are worked on in one connection, however many its client offers.
+pub(crate) const MAX_CANDIDATES: usize = 4;
+
+/// How often one of them is: after a HelloRetryRequest OpenSSL asks for what it has been given already.
+const MAX_WORKS: u8 = 2;
+
+/// What tells the sessions that a client offers apart: a session id, or the first 32 bytes of a ticket,
+/// which are the name of its key and an initialisation vector.
+pub(crate) type Identity = [u8; 32];
+
+/// What the store said to an identity.
+pub(crate) type Answer = Result<Session, Reason>;
+
+/// The first few sessions that a client has offered.
+#[derive(Default)]
+pub(crate) struct Candidates([Option<Candidate>; MAX_CANDIDATES]);
+
+struct Candidate {
+    identity: Identity,
+    works: u8,
+    declined: Option<Reason>,
+    /// After a HelloRetryRequest the store is not asked again, and a session that was taken out of it is
+    /// not lost.
+    answer: Option<Answer>,
+}
+
+/// What to do about a mention of an identity.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Mention {
+    /// Find out whether its session resumes.
+    Look,
+    /// It does not, as has been found out before.
+    Declined(Reason),
+    /// The client has offered as many others as are looked at.
+    Capped,
+}
+
+impl Candidates {
+    fn find(&mut self, identity: &Identity) -> Option<&mut Candidate> {
+        let mut known = self.0.iter_mut().flatten();
+        known.find(|candidate| candidate.identity == *identity)
+    }
+
+    fn find_or_add(&mut self, identity: &Identity) -> Option<&mut Candidate> {
+        let is_it = |candidate: &Candidate| candidate.identity == *identity;
+        let place = self
+            .0
+            .iter_mut()
+            .find(|place| place.as_ref().is_none_or(is_it))?;
+        Some(place.get_or_insert_with(|| Candidate {
+            identity: *identity,
+            works: 0,
+            declined: None,
+            answer: None,
+        }))
+    }
+
+    /// The client mentions this identity.
+    pub(crate) fn mention(&mut self, identity: &Identity) -> Mention {
+        match self.find_or_add(identity) {
+            None => Mention::Capped,
+            Some(candidate) => match candidate.declined {
+                Some(reason) => Mention::Declined(reason),
+                // In one hello OpenSSL asks again for what it was given only if that does not fit.
+                None if candidate.works == MAX_WORKS => Mention::Declined(Reason::WrongContext),
+                None => {
+                    candidate.works += 1;
+                    Mention::Look
+                }
+            },
+        }
+    }
+
+    /// Its session does not resume in this connection.
+    pub(crate) fn decline(&mut self, identity: &Identity, reason: Reason) {
+        if let Some(candidate) = self.find(identity) {
+            candidate.declined = Some(reason);
+        }
+    }
+
+    /// What the store said to this identity, if it was asked.
+    pub(crate) fn answer(&mut self, identity: &Identity) -> Option<Answer> {
+        self.find(identity)?.answer.clone()
+    }
+
+    /// Takes an answer of the store down, unless the client has offered as many others.
+    pub(crate) fn set_answer(&mut self, identity: &Identity, answer: Answer) {
+        if let Some(candidate) = self.find_or_add(identity) {
+            candidate.answer = Some(answer);
+        }
+    }
+
+    /// How many more identities are looked at.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn room(&self) -> usize {
+        self.0.iter().filter(|place| place.is_none()).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(n: u8) -> Identity {
+        [n; 32]
+    }
+
+    #[test]
+    fn four_are_looked_at() {
+        let mut candidates = Candidates::default();
+        for n in 0..4 {
+            assert_eq!(candidates.mention(&identity(n)), Mention::Look);
+        }
+        assert_eq!(candidates.mention(&identity(4)), Mention::Capped);
+        assert_eq!(candidates.mention(&identity(3)), Mention::Look);
+    }
+
+    #[test]
+    fn what_was_declined_stays_declined_and_what_was_not_is_looked_at_twice() {
+        let mut candidates = Candidates::default();
+        for n in 0..2 {
+            assert_eq!(candidates.mention(&identity(n)), Mention::Look);
+        }
+        candidates.decline(&identity(0), Reason::Expired);
+        let declined = Mention::Declined(Reason::Expired);
+        assert_eq!(candidates.mention(&identity(0)), declined);
+        assert_eq!(candidates.mention(&identity(1)), Mention::Look);
+        let unfit = Mention::Declined(Reason::WrongContext);
+        assert_eq!(candidates.mention(&identity(1)), unfit);
+    }
+
+    #[test]
+    fn answers_take_the_room_of_the_mentions_that_they_are_for() {
+        let mut candidates = Candidates::default();
+        for n in 0..6 {
+            candidates.set_answer(&identity(n), Err(Reason::NotFound));
+        }
+        assert!(candidates.answer(&identity(3)).is_some());
+        assert!(candidates.answer(&identity(4)).is_none());
+        assert_eq!(candidates.mention(&identity(3)), Mention::Look);
+        assert_eq!(candidates.mention(&identity(4)), Mention::Capped);
+    }
+}
