@@ -19,6 +19,7 @@ use crate::connection::Connection;
 use crate::context::Applied;
 use crate::ffi;
 use crate::outcome::Reason;
+use crate::overridden::Setting;
 use crate::resumption::Resumption;
 use crate::stateful;
 use hello::offered;
@@ -142,7 +143,7 @@ fn notice_other_callback(ssl: &SslRef) {
         && connection.policy().store().is_some()
         && !connection.asks_ahead()
     {
-        connection.owner().notice_unsuspended();
+        connection.owner().notice(Setting::ClientHelloCallback);
     }
 }
 

@@ -11,6 +11,7 @@ use openssl::x509::X509Ref;
 use crate::connection::Connection;
 use crate::ffi;
 use crate::outcome::Reason;
+use crate::overridden::Setting;
 use crate::resumption::Resumption;
 use crate::stamp::{self, Binding, Claims, Demand, Here, Stamp, unix_seconds};
 
@@ -110,6 +111,11 @@ pub(crate) fn prepare(ssl: &SslRef, connection: &Connection) {
 pub(crate) fn admit(ssl: &SslRef, session: &SslSessionRef, here: &Here) -> Result<Stamp, Reason> {
     let connection = ffi::connection(ssl).ok_or(Reason::NotFound)?;
     let policy = connection.policy();
+    if !ffi::has_info_callback(ssl) {
+        // There would be no second look at the demand.
+        connection.owner().notice(Setting::InfoCallback);
+        return Err(Reason::InfoCallback);
+    }
     let stamp = stamp::check(&Claims::of(session), here)?;
     // When it resumes TLS 1.2, OpenSSL tells the server name callback the name in the session. It puts
     // it there only if that of the full handshake said yes; the one of another context, or of
@@ -152,16 +158,16 @@ pub(crate) fn may_go_on(ssl: &SslRef, connection: &Connection) -> bool {
         prepare(ssl, connection);
         return true;
     }
-    let Some(stamp) = resumed_stamp(ssl) else {
-        // In TLS 1.3 an external pre-shared key, which is the application's affair. Another session
-        // was resumed past us, and nobody knows where it was made; the server name callback is told
-        // the name of that place, and demands what is demanded there.
-        return ssl.version2() == Some(SslVersion::TLS1_3);
-    };
-    if connection.resuming() != Some(&stamp) {
-        // A session of ours that is resumed past us has not been checked.
+    let stamp = resumed_stamp(ssl);
+    // Another session was resumed past us, and nobody knows where it was made; the server name callback is
+    // told the name of that place, and demands what is demanded there. Nor has one of ours been checked.
+    let Some(stamp) = stamp.filter(|stamp| connection.resuming() == Some(stamp)) else {
+        if stamp.is_none() && is_external_psk(ssl) {
+            return true;
+        }
+        connection.owner().notice(Setting::TicketCallbacks);
         return false;
-    }
+    };
     let demand = demand(ssl, connection);
     let met = demand.is_met_by(&stamp).is_ok();
     if !met {
@@ -172,6 +178,13 @@ pub(crate) fn may_go_on(ssl: &SslRef, connection: &Connection) -> bool {
             .remember(stamp.binding, demand, until);
     }
     met
+}
+
+/// Whether what is resumed is an external pre-shared key of TLS 1.3, which is the application's affair, and
+/// not the session of a handshake.
+fn is_external_psk(ssl: &SslRef) -> bool {
+    let of_handshake = |session| ffi::shielded(true, || ffi::has_ticket_age(session));
+    ssl.version2() == Some(SslVersion::TLS1_3) && !ssl.session().is_none_or(of_handshake)
 }
 
 /// How long a demand that came too late is remembered. After that one more connection may fail.

@@ -13,6 +13,7 @@ use crate::candidates::{Answer, Candidates, Identity, Mention};
 use crate::context::Applied;
 use crate::ffi::{self, CaSet};
 use crate::outcome::{Handshake, Outcome, Reason, Source};
+use crate::overridden::Setting;
 use crate::resumption::Resumption;
 use crate::stamp::{Binding, Stamp, unix_seconds};
 use crate::stateful;
@@ -48,6 +49,9 @@ pub(crate) struct Connection {
     closed: bool,
     /// Whether the connection is being failed.
     failed: bool,
+    /// Which of our callbacks for tickets OpenSSL has called.
+    generated: bool,
+    sealed: bool,
     /// The hash of a CA set that is not the context's. The reference to the store keeps its address
     /// from being that of another one.
     authority: Mutex<Option<(CaSet, Option<X509Store>, Binding)>>,
@@ -91,6 +95,8 @@ impl Connection {
             made: Vec::new(),
             closed: false,
             failed: false,
+            generated: false,
+            sealed: false,
             authority: Mutex::new(None),
             started,
             outcome: None,
@@ -153,7 +159,8 @@ impl Connection {
         self.started
     }
 
-    /// The connection is being failed, because a demand was raised that the session does not meet.
+    /// The connection is being failed: it resumes a session that does not meet what is demanded, or that has
+    /// not been checked.
     pub(crate) fn fail_closed(&mut self) {
         self.failed = true;
         self.decline(Reason::Unauthenticated);
@@ -162,6 +169,28 @@ impl Connection {
 
     pub(crate) fn is_failed(&self) -> bool {
         self.failed
+    }
+
+    /// OpenSSL has called our callback for a ticket that is about to be made.
+    pub(crate) fn note_generated(&mut self) {
+        self.generated = true;
+    }
+
+    /// OpenSSL has called our callback for a ticket that is to be sealed. Whether it called the one before,
+    /// which stamps the session.
+    pub(crate) fn note_sealed(&mut self) -> bool {
+        self.sealed = true;
+        self.generated
+    }
+
+    /// A ticket has been made: notices if the callbacks were not ours.
+    pub(crate) fn notice_ticket_callbacks(&self, sealed: bool) {
+        if !self.generated {
+            self.owner.notice(Setting::TicketCallbacks);
+        }
+        if sealed && !self.sealed {
+            self.owner.notice(Setting::TicketKeyCallback);
+        }
     }
 
     pub(crate) fn set_at_hand(&mut self, at_hand: AtHand) {

@@ -10,7 +10,8 @@ use parking_lot::Mutex;
 use crate::error::Error;
 use crate::ffi;
 use crate::missed::Missed;
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, Reason};
+use crate::overridden::{Overridden, Setting};
 use crate::resumption::Resumption;
 use crate::stamp::Binding;
 
@@ -31,17 +32,15 @@ pub(crate) struct Applied {
     info_before: Option<ffi::InfoCallback>,
     id_context: [u8; 6],
     verify: SslVerifyMode,
-    /// What came of comparing the settings with what the context really has: whether others
-    /// decide what resumes.
-    usurped: OnceLock<bool>,
+    /// Whether the settings have been compared with what the context really has.
+    compared: OnceLock<()>,
     /// Whether the session id context has been compared.
     id_context_compared: AtomicBool,
+    overridden: Overridden,
     /// Of this context's connections only: elsewhere the same name may demand something else.
     missed: Missed,
     /// The hash of the context's CA set, made once: its certificates may be many.
     authority: OnceLock<Binding>,
-    #[cfg(feature = "tokio")]
-    unsuspended: AtomicBool,
     /// The server name that was hashed last, which is often the next one too.
     named: Mutex<Option<(Option<Vec<u8>>, Binding)>>,
 }
@@ -59,31 +58,47 @@ impl Applied {
         self.info_before
     }
 
-    /// Counts, at the context's first handshake, if a setting was changed after we made it. Nothing
-    /// is put back: who changed it may have meant it. But where the internal cache is on or the
-    /// session callbacks are not ours, sessions would resume past our checks; returns whether so.
-    pub(crate) fn is_usurped(&self, ssl: &SslRef) -> bool {
-        *self.usurped.get_or_init(|| {
-            let (cache, rest) = ffi::has_settings(ssl, &self.settings);
-            if !(cache && rest && ffi::verify_mode_of(ssl.ssl_context()) == self.verify) {
-                self.policy.counters().overridden.add_one();
-            }
-            !cache
-        })
+    /// Why nothing resumes at this context, if others decide what does. At its first handshake the settings
+    /// are compared with what we made them.
+    pub(crate) fn usurped_at(&self, ssl: &SslRef) -> Option<Reason> {
+        self.compared.get_or_init(|| self.compare_settings(ssl));
+        self.usurped()
     }
 
-    /// Counts, at the first session that is made, if the context's session id context was changed.
-    pub(crate) fn notice_id_context(&self, id_context: &[u8]) {
-        if !self.id_context_compared.swap(true, Relaxed) && *id_context != self.id_context {
+    fn compare_settings(&self, ssl: &SslRef) {
+        let (ours, found) = (&self.settings, ffi::settings_of(ssl));
+        let verify = ffi::verify_mode_of(ssl.ssl_context());
+        let session_callbacks = ffi::has_session_callbacks(ssl, ours.session_callbacks);
+        for (setting, is_ours) in [
+            (Setting::NoTicket, found.no_ticket == ours.no_ticket),
+            (Setting::NumTickets, found.num_tickets == ours.num_tickets),
+            (Setting::EarlyData, ssl.max_early_data() == 0),
+            (Setting::VerifyMode, verify == self.verify),
+            (Setting::CacheMode, found.cache_mode == ours.cache_mode),
+            (Setting::SessionCallbacks, session_callbacks),
+        ] {
+            if !is_ours {
+                self.notice(setting);
+            }
+        }
+    }
+
+    /// A setting was found changed. It is counted once.
+    pub(crate) fn notice(&self, setting: Setting) {
+        if self.overridden.note(setting) {
             self.policy.counters().overridden.add_one();
         }
     }
 
-    /// Counts, once, that the context has another ClientHello callback than the one that suspends.
-    #[cfg(feature = "tokio")]
-    pub(crate) fn notice_unsuspended(&self) {
-        if !self.unsuspended.swap(true, Relaxed) {
-            self.policy.counters().overridden.add_one();
+    /// Why nothing resumes at this context, if others decide what does.
+    pub(crate) fn usurped(&self) -> Option<Reason> {
+        self.overridden.usurped()
+    }
+
+    /// Notices, at the first session that is made, if the context's session id context was changed.
+    pub(crate) fn notice_id_context(&self, id_context: &[u8]) {
+        if !self.id_context_compared.swap(true, Relaxed) && *id_context != self.id_context {
+            self.notice(Setting::IdContext);
         }
     }
 
@@ -117,12 +132,11 @@ impl Applied {
             info_before: None,
             id_context: policy.id_context(),
             verify: SslVerifyMode::NONE,
-            usurped: OnceLock::new(),
+            compared: OnceLock::new(),
+            overridden: Overridden::default(),
             id_context_compared: AtomicBool::new(true),
             missed: Missed::default(),
             authority: OnceLock::new(),
-            #[cfg(feature = "tokio")]
-            unsuspended: AtomicBool::default(),
             named: Mutex::default(),
         })
     }
@@ -205,12 +219,11 @@ impl SslContextBuilderExt for SslContextBuilder {
             info_before,
             id_context,
             verify,
-            usurped: OnceLock::new(),
+            compared: OnceLock::new(),
+            overridden: Overridden::default(),
             id_context_compared: AtomicBool::new(false),
             missed: Missed::default(),
             authority: OnceLock::new(),
-            #[cfg(feature = "tokio")]
-            unsuspended: AtomicBool::default(),
             named: Mutex::default(),
         })?;
         #[cfg(feature = "tokio")]

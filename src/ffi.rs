@@ -14,8 +14,8 @@ use openssl::error::ErrorStack;
 use openssl::ex_data::Index;
 use openssl::hash::MessageDigest;
 use openssl::ssl::{
-    Ssl, SslContext, SslContextBuilder, SslContextRef, SslRef, SslSession, SslSessionRef,
-    SslVerifyMode, SslVersion,
+    Ssl, SslContext, SslContextBuilder, SslContextRef, SslRef, SslSession, SslSessionCacheMode,
+    SslSessionRef, SslVerifyMode, SslVersion,
 };
 use openssl::stack::StackRef;
 use openssl::x509::store::X509Store;
@@ -127,28 +127,40 @@ pub(crate) fn install(
     Ok(())
 }
 
-/// Whether the context that a connection begins with still has what `install` and `set_resumption`
-/// set: of what decides which sessions OpenSSL looks up where, and of the rest.
-pub(crate) fn has_settings(ssl: &SslRef, settings: &Settings) -> (bool, bool) {
+/// Of the settings of a mode, those that a connection begins with or its context has.
+pub(crate) fn settings_of(ssl: &SslRef) -> Settings {
     let context = ssl.ssl_context().as_ptr();
     // SAFETY: this control reads a field of a live context.
     let cache_mode =
         unsafe { sys::SSL_CTX_ctrl(context, SSL_CTRL_GET_SESS_CACHE_MODE, 0, ptr::null_mut()) };
+    Settings {
+        no_ticket: has_option(ssl, sys::SSL_OP_NO_TICKET),
+        cache_mode: SslSessionCacheMode::from_bits_retain(cache_mode),
+        num_tickets: ssl.num_tickets(),
+        session_callbacks: has_session_callbacks(ssl, true),
+    }
+}
+
+/// Whether the connection's context has the session callbacks that `install` sets: ours, or none.
+pub(crate) fn has_session_callbacks(ssl: &SslRef, ours: bool) -> bool {
+    let context = ssl.ssl_context().as_ptr();
     // SAFETY: reads a field of a live context.
     let new = unsafe { SSL_CTX_sess_get_new_cb(context) };
     // SAFETY: as above.
     let get = unsafe { SSL_CTX_sess_get_get_cb(context) };
-    let callbacks = if settings.session_callbacks {
+    if ours {
         new.is_some_and(|f| ptr::fn_addr_eq(f, new_session as NewSessionCallback))
             && get.is_some_and(|f| ptr::fn_addr_eq(f, get_session as GetSessionCallback))
     } else {
         new.is_none() && get.is_none()
-    };
-    let cache = callbacks && cache_mode == c_long::from(settings.cache_mode.bits());
-    let rest = has_option(ssl, sys::SSL_OP_NO_TICKET) == settings.no_ticket
-        && ssl.num_tickets() == settings.num_tickets
-        && ssl.max_early_data() == 0;
-    (cache, rest)
+    }
+}
+
+/// Whether the connection still calls our info callback.
+pub(crate) fn has_info_callback(ssl: &SslRef) -> bool {
+    // SAFETY: reads a field of a live SSL.
+    let callback = unsafe { SSL_get_info_callback(ssl.as_ptr()) };
+    callback.is_some_and(|callback| ptr::fn_addr_eq(callback, info as InfoCallback))
 }
 
 /// Whether the connection has this option; OpenSSL copies those of the context that it begins with.
@@ -235,6 +247,40 @@ pub(crate) fn allocated() -> usize {
     // SAFETY: reads the counts of the allocator.
     let info = unsafe { libc::mallinfo2() };
     info.uordblks + info.hblkhd
+}
+
+/// Whether a TLS 1.3 session has what a ticket was given to disguise its age. An external pre-shared key has
+/// none, and nothing else tells the two apart.
+pub(crate) fn has_ticket_age(session: &SslSessionRef) -> bool {
+    const TICK_AGE_ADD: u8 = 0xa0 | 14;
+    let Some(der) = session_to_der(session, 0) else {
+        return true;
+    };
+    let (_, mut fields, _) = tlv(der.as_bytes()).unwrap_or_default();
+    while let Some((tag, _, rest)) = tlv(fields) {
+        if tag == TICK_AGE_ADD {
+            return true;
+        }
+        fields = rest;
+    }
+    false
+}
+
+/// The tag and the content of the element that DER begins with, and what follows it.
+fn tlv(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (&[tag, first], rest) = der.split_first_chunk()?;
+    let (len, rest) = match usize::from(first) {
+        short @ ..0x80 => (short, rest),
+        long => {
+            let (bytes, rest) = rest.split_at_checked(long - 0x80)?;
+            let len = bytes
+                .iter()
+                .fold(0, |len, byte| len << 8 | usize::from(*byte));
+            (len, rest)
+        }
+    };
+    let (content, rest) = rest.split_at_checked(len)?;
+    Some((tag, content, rest))
 }
 
 /// Whether somebody has tied data of theirs to a session. The indices are those of the process: as

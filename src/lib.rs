@@ -17,6 +17,7 @@ mod masters;
 pub mod metrics;
 mod missed;
 mod outcome;
+mod overridden;
 #[cfg(feature = "redis")]
 mod redis_line;
 mod resumption;

@@ -141,6 +141,22 @@ counted! {
         /// The store failed: an error, a panic, an answer that is not the session asked for, or, in
         /// an asynchronous accept, no answer by the deadline.
         StoreFailed => "store failed",
+        /// The session cache mode (`SSL_CTX_set_session_cache_mode`) was changed after
+        /// `set_resumption`. This and the next four are counted in
+        /// [`Stats::overridden`](crate::Stats::overridden).
+        CacheMode => "session cache mode changed",
+        /// The callbacks for new and wanted sessions (`SSL_CTX_sess_set_new_cb`,
+        /// `SSL_CTX_sess_set_get_cb`) were replaced after `set_resumption`.
+        SessionCallbacks => "session callbacks replaced",
+        /// The callbacks for ticket data (`SSL_CTX_set_session_ticket_cb`) were replaced after
+        /// `set_resumption`.
+        TicketCallbacks => "ticket callbacks replaced",
+        /// The ticket key callback (`SSL_CTX_set_tlsext_ticket_key_evp_cb`) was replaced after
+        /// `set_resumption`.
+        TicketKeyCallback => "ticket key callback replaced",
+        /// The connection's info callback (`SSL_set_info_callback`) was replaced within its
+        /// handshake.
+        InfoCallback => "info callback replaced",
         /// The policy is [`off`](crate::Resumption::off).
         Off => "off",
     }

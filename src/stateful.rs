@@ -11,8 +11,9 @@ use crate::connection::Connection;
 use crate::ffi;
 use crate::guard::catch;
 use crate::outcome::{Reason, Source};
+use crate::overridden::Setting;
 use crate::resumption::Resumption;
-use crate::stamp::{self, Here, unix_seconds};
+use crate::stamp::{self, Here, Stamp, unix_seconds};
 use crate::store::{HEADER, Session, SessionKey, StoreError};
 
 /// The length of every session id that OpenSSL makes. What a client sends may be shorter.
@@ -42,7 +43,7 @@ pub(crate) fn new_session(ssl: &SslRef, session: &SslSessionRef) -> Option<Sessi
         return None;
     }
     // Made where nobody resumes it; and OpenSSL's cache, if it is on, has it already.
-    if connection.owner().is_usurped(ssl) {
+    if connection.owner().usurped().is_some() {
         return None;
     }
     // The callback that logs secrets has seen a TLS 1.2 session by now, and may have handed it to another
@@ -56,6 +57,9 @@ pub(crate) fn new_session(ssl: &SslRef, session: &SslSessionRef) -> Option<Sessi
     if !tls13 {
         // The other sessions have been stamped when their tickets were made.
         binding::stamp_session(ssl, session);
+    } else if Stamp::from_bytes(ffi::appdata(session)).is_none() {
+        connection.owner().notice(Setting::TicketCallbacks);
+        return None;
     }
     let key = SessionKey::derive(policy.scope_bytes(), tls13, session.id());
     let record = encode(&key, session)?;
@@ -92,6 +96,10 @@ pub(crate) fn get_session(ssl: &mut SslRef, id: &[u8], now: SystemTime) -> Optio
     let connection = ffi::connection_mut(ssl)?;
     if connection.outcome().is_some() {
         // A renegotiation, which has no second look at the demand. It is full.
+        return None;
+    }
+    if let Some(reason) = connection.owner().usurped() {
+        connection.decline(reason);
         return None;
     }
     let Ok(id) = <&Identity>::try_from(id) else {

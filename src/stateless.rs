@@ -11,6 +11,7 @@ use crate::connection::{AtHand, Connection};
 use crate::ffi;
 use crate::keys::{Standing, TicketKey};
 use crate::outcome::{Reason, Source};
+use crate::overridden::Setting;
 use crate::stats::TicketFate;
 
 /// What OpenSSL could make of a ticket, before it asks us whether to use it.
@@ -34,9 +35,14 @@ pub(crate) enum Verdict {
 }
 
 /// A ticket is to be sealed: the key, or none for a connection without a ticket.
-pub(crate) fn seal(ssl: &SslRef, now: SystemTime) -> Option<Arc<TicketKey>> {
+pub(crate) fn seal(ssl: &mut SslRef, now: SystemTime) -> Option<Arc<TicketKey>> {
+    let connection = ffi::connection_mut(ssl)?;
+    if !connection.note_sealed() {
+        // Without a stamp the ticket would be good for nothing.
+        connection.owner().notice(Setting::TicketCallbacks);
+    }
     let connection = ffi::connection(ssl)?;
-    if binding::is_refused(ssl, connection) {
+    if connection.owner().usurped().is_some() || binding::is_refused(ssl, connection) {
         return None;
     }
     let policy = connection.policy();
@@ -56,6 +62,10 @@ pub(crate) fn open(
 ) -> Option<Arc<TicketKey>> {
     if connection.outcome().is_some() {
         // A renegotiation, which has no second look at the demand. It is full.
+        return None;
+    }
+    if let Some(reason) = connection.owner().usurped() {
+        connection.set_at_hand(AtHand::Refused(reason));
         return None;
     }
     let mut identity = Identity::default();
@@ -79,6 +89,14 @@ pub(crate) fn decide(ssl: &mut SslRef, ticket: &Ticket<'_>, now: SystemTime) -> 
     let connection = ffi::connection_mut(ssl)?;
     let at_hand = connection.take_at_hand();
     if connection.outcome().is_some() || matches!(ticket, Ticket::Empty) {
+        return Some(Verdict::Decline);
+    }
+    if let (Ticket::Opened(_), None) = (ticket, at_hand) {
+        // Under a key that is not ours.
+        connection.owner().notice(Setting::TicketKeyCallback);
+    }
+    if let Some(reason) = connection.owner().usurped() {
+        connection.decline(reason);
         return Some(Verdict::Decline);
     }
     let (identity, fate) = match at_hand {

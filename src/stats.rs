@@ -31,15 +31,22 @@ pub struct Stats {
     pub store: StoreStats,
     /// What became of tickets.
     pub tickets: TicketStats,
-    /// Contexts on which a setting was found changed after `set_resumption`: the `NO_TICKET`
-    /// option, the session cache mode, the session callbacks, the number of tickets, the session id
-    /// context, the verify mode, early data switched on, or the ClientHello callback of a policy with
-    /// `suspend_lookups`. Noticed at a context's first handshake.
-    /// While the cache mode or the session callbacks are not ours nothing resumes, because then
-    /// OpenSSL or somebody else decides what does.
+    /// Settings of contexts that were found changed after `set_resumption`, each counted once a context.
+    ///
+    /// At a context's first handshake: the `NO_TICKET` option, the session cache mode, the session
+    /// callbacks (new and get), the number of tickets, the verify mode, early data switched on. When a
+    /// session is made or offered: the session id context, the ticket callbacks, the ticket key callback,
+    /// the info callback. After an `accept_async`: the ClientHello callback of a policy with
+    /// `suspend_lookups`.
+    ///
+    /// While the cache mode, the session callbacks, the ticket callbacks or the ticket key callback are not
+    /// ours nothing resumes at the context, because then OpenSSL or somebody else decides what does, and
+    /// handshakes are full for a reason of that name. Without the info callback nothing resumes either, and
+    /// [`resumption`](crate::SslRefExt::resumption) says `None`.
     pub overridden: u64,
     /// Connections that were failed because a server name callback demanded a client certificate
-    /// after a session without one had been found. No handshake of theirs completed.
+    /// after a session without one had been found, or because OpenSSL had resumed a session that this
+    /// library had not checked. No handshake of theirs completed.
     pub failed_closed: u64,
     /// Connections that would have sent early data, which was declined; they completed without.
     pub early_data_declined: u64,
@@ -316,8 +323,10 @@ mod tests {
             counters.completed(&outcome(SslVersion::TLS1_3, resumed), None);
         }
         let stats = counters.snapshot();
-        assert_eq!((stats.tls12.full, stats.tls12.resumed), (13, 0));
-        assert_eq!((stats.tls13.full, stats.tls13.resumed), (0, 3));
+        let all = |values: usize| values as u64;
+        assert_eq!(stats.tls12.full, all(Reason::ALL.len()));
+        assert_eq!(stats.tls13.resumed, all(Source::ALL.len()));
+        assert_eq!((stats.tls12.resumed, stats.tls13.full), (0, 0));
         assert_eq!(stats.older, Handshakes::default());
         assert!(Reason::ALL.iter().all(|reason| stats.full(*reason) == 1));
         assert!(Source::ALL.iter().all(|source| stats.resumed(*source) == 1));

@@ -4,6 +4,8 @@
     unsafe_code,
     missing_docs,
     clippy::all,
+    clippy::undocumented_unsafe_blocks,
+    clippy::multiple_unsafe_ops_per_block,
     unused,
     reason = "as it was tried from outside"
 )]

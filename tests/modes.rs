@@ -310,7 +310,7 @@ fn tickets_switched_on_afterwards_are_not_sealed_by_openssl() {
         }
         assert_eq!(
             (policy.stats().tickets.sealed, policy.stats().overridden),
-            (0, 1)
+            (0, 2)
         );
     }
 }

@@ -22,13 +22,14 @@ use openssl_sys as sys;
 
 use super::declare::*;
 use super::{
-    AES_128_CBC, AES_256_CBC, CONNECTION, applied, connection, connection_mut, id_context,
-    info_callback_but_ours, isolate, random,
+    AES_128_CBC, AES_256_CBC, CONNECTION, applied, connection, connection_mut, has_option,
+    id_context, info_callback_but_ours, isolate, random,
 };
 use crate::binding;
 use crate::connection::Connection;
 use crate::guard::catch;
 use crate::keys::TicketKey;
+use crate::overridden::Setting;
 use crate::stateless::{Ticket, Verdict};
 use crate::{stateful, stateless};
 
@@ -48,13 +49,13 @@ fn start(ssl: &mut SslRef) -> Option<()> {
     if !ssl.is_server() || !is_new {
         return None;
     }
-    if owner.is_usurped(ssl) {
+    let usurped = owner.usurped_at(ssl);
+    let mut new = Connection::new(owner, SystemTime::now());
+    if let Some(reason) = usurped {
         shielded(Err(()), || isolate(ssl)).ok()?;
+        new.decline(reason);
     }
-    ssl.set_ex_data(
-        *CONNECTION.get()?,
-        Connection::new(owner, SystemTime::now()),
-    );
+    ssl.set_ex_data(*CONNECTION.get()?, new);
     if let Some(connection) = connection(ssl) {
         binding::prepare(ssl, connection);
     }
@@ -91,7 +92,7 @@ fn done(ssl: &mut SslRef) -> Option<()> {
 fn notice_id_context(ssl: &SslRef) -> Option<()> {
     let owner = connection(ssl)?.owner();
     let current = applied(ssl.ssl_context())?;
-    if Arc::ptr_eq(owner, current) && !owner.is_usurped(ssl) {
+    if Arc::ptr_eq(owner, current) && owner.usurped().is_none() {
         owner.notice_id_context(id_context(ssl.session()?));
     }
     Some(())
@@ -114,6 +115,7 @@ fn step(ssl: &mut SslRef) {
     let Some(connection) = connection(ssl) else {
         return;
     };
+    notice_ticket_callbacks(ssl, connection);
     let is_failed = connection.is_failed();
     let goes_on = is_failed || {
         // Not to know is not to let pass.
@@ -134,6 +136,30 @@ fn step(ssl: &mut SslRef) {
     let both = SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN;
     // SAFETY: sets a field of a live SSL.
     unsafe { sys::SSL_set_shutdown(ssl.as_ptr(), both) };
+}
+
+/// After a ticket has been made it is known whether OpenSSL called us for it. There is no other way to know
+/// whose callbacks a context has.
+fn notice_ticket_callbacks(ssl: &SslRef, connection: &Connection) {
+    // `TLS_ST_SW_SESSION_TICKET`, whose number differs between versions.
+    if ssl.state_string() != "TWST" {
+        return;
+    }
+    // With early data and OpenSSL's protection against replays TLS 1.3 tickets are stateful.
+    let stateful = has_option(ssl, sys::SSL_OP_NO_TICKET)
+        || (ssl.max_early_data() > 0 && !has_option(ssl, SSL_OP_NO_ANTI_REPLAY));
+    connection.notice_ticket_callbacks(!stateful);
+}
+
+/// Notices if the handshake that OpenSSL calls us in was never reported to us: its context, or the
+/// connection, has another info callback. Without a `Connection` nothing is stored and nothing resumes.
+fn notice_info_callback(ssl: &SslRef) {
+    if connection(ssl).is_none()
+        && ssl.is_server()
+        && let Some(applied) = applied(ssl.ssl_context())
+    {
+        applied.notice(Setting::InfoCallback);
+    }
 }
 
 /// Marks the top of this thread's error queue. Returns whether it has one: what is in an empty one
@@ -212,6 +238,7 @@ pub(super) unsafe extern "C" fn new_session(
     shielded((), || {
         // SAFETY: live and ours alone for the call.
         let ssl = unsafe { SslRef::from_ptr_mut(ssl) };
+        notice_info_callback(ssl);
         // SAFETY: live for the call.
         let session = unsafe { SslSessionRef::from_ptr(session) };
         if let Some(key) = stateful::new_session(ssl, session)
@@ -236,6 +263,7 @@ pub(super) unsafe extern "C" fn get_session(
     let found = shielded(None, || {
         // SAFETY: live and ours alone for the call.
         let ssl = unsafe { SslRef::from_ptr_mut(ssl) };
+        notice_info_callback(ssl);
         // SAFETY: OpenSSL passes that many bytes of the ClientHello.
         let id = unsafe { slice::from_raw_parts(id, usize::try_from(len).ok()?) };
         stateful::get_session(ssl, id, SystemTime::now())
@@ -319,6 +347,10 @@ pub(super) unsafe extern "C" fn generate_ticket(ssl: *mut sys::SSL, _arg: *mut c
     catch(AssertUnwindSafe(|| {
         // SAFETY: live and ours alone for the call.
         let ssl = unsafe { SslRef::from_ptr_mut(ssl) };
+        notice_info_callback(ssl);
+        if let Some(connection) = connection_mut(ssl) {
+            connection.note_generated();
+        }
         if let Some(session) = ssl.session() {
             binding::stamp_session(ssl, session);
         }
@@ -352,6 +384,7 @@ pub(super) unsafe extern "C" fn decrypt_ticket(
     let verdict = shielded(None, || {
         // SAFETY: live and ours alone for the call.
         let ssl = unsafe { SslRef::from_ptr_mut(ssl) };
+        notice_info_callback(ssl);
         let ticket = match status {
             SSL_TICKET_EMPTY => Ticket::Empty,
             SSL_TICKET_SUCCESS | SSL_TICKET_SUCCESS_RENEW => {

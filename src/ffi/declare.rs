@@ -44,6 +44,7 @@ pub(super) const TLSEXT_TYPE_SERVER_NAME: c_uint = 0;
 pub(super) const SSL_VERIFY_POST_HANDSHAKE: c_int = 8;
 pub(super) const SSL_SENT_SHUTDOWN: c_int = 1;
 pub(super) const SSL_RECEIVED_SHUTDOWN: c_int = 2;
+pub(super) const SSL_OP_NO_ANTI_REPLAY: u64 = 1 << 24;
 pub(super) const SSL_TICKET_EMPTY: c_int = 3;
 pub(super) const SSL_TICKET_SUCCESS: c_int = 5;
 pub(super) const SSL_TICKET_SUCCESS_RENEW: c_int = 6;
@@ -65,6 +66,7 @@ unsafe extern "C" {
     pub(super) fn SSL_CTX_set_info_callback(ctx: *mut sys::SSL_CTX, callback: Option<InfoCallback>);
     pub(super) fn SSL_CTX_get_info_callback(ctx: *mut sys::SSL_CTX) -> Option<InfoCallback>;
     pub(super) fn SSL_set_info_callback(ssl: *mut sys::SSL, callback: Option<InfoCallback>);
+    pub(super) fn SSL_get_info_callback(ssl: *const sys::SSL) -> Option<InfoCallback>;
     pub(super) fn SSL_CTX_sess_get_new_cb(ctx: *mut sys::SSL_CTX) -> Option<NewSessionCallback>;
     pub(super) fn SSL_CTX_sess_get_get_cb(ctx: *mut sys::SSL_CTX) -> Option<GetSessionCallback>;
     pub(super) fn SSL_CTX_set_timeout(ctx: *mut sys::SSL_CTX, seconds: c_long) -> c_long;
