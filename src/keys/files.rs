@@ -1,6 +1,6 @@
 //! Keys in files.
 
-use std::fs::{File, Metadata};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -137,23 +137,64 @@ fn read(path: &Path) -> Result<(Secret, Metadata), KeyError> {
         let path = path.display();
         KeyError::new(format!("ticket key file {path}: {wrong}"))
     };
-    let metadata = path.metadata().map_err(|error| wrong(error.to_string()))?;
+    let (file, metadata) = open(path).map_err(|error| wrong(error.to_string()))?;
     // Whatever else there is may keep the reader waiting for ever.
     if !metadata.is_file() {
         return Err(wrong("not a file".into()));
     }
-    let content = read_all(path).map_err(|error| wrong(error.to_string()))?;
+    let content = read_all(file).map_err(|error| wrong(error.to_string()))?;
     if content.as_bytes().len() > MAX_FILE {
         return Err(wrong(format!("larger than {MAX_FILE} bytes")));
     }
     Ok((content, metadata))
 }
 
+/// Opens a file, and looks at what was opened: by its path it may have become something else meanwhile.
+fn open(path: &Path) -> io::Result<(File, Metadata)> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+
+        // To open a FIFO would else wait for somebody who writes to it.
+        options.custom_flags(NONBLOCK);
+    }
+    let file = options.open(path)?;
+    let metadata = file.metadata()?;
+    Ok((file, metadata))
+}
+
+/// `O_NONBLOCK`, which the standard library does not name.
+#[cfg(all(
+    any(target_os = "linux", target_os = "android"),
+    not(any(target_arch = "mips", target_arch = "mips64", target_arch = "sparc64"))
+))]
+const NONBLOCK: i32 = 0o4000;
+#[cfg(all(
+    any(target_os = "linux", target_os = "android"),
+    any(target_arch = "mips", target_arch = "mips64")
+))]
+const NONBLOCK: i32 = 0x80;
+#[cfg(all(target_os = "linux", target_arch = "sparc64"))]
+const NONBLOCK: i32 = 0x4000;
+#[cfg(any(target_os = "solaris", target_os = "illumos"))]
+const NONBLOCK: i32 = 0x80;
+#[cfg(all(
+    unix,
+    not(any(
+        target_os = "linux",
+        target_os = "android",
+        target_os = "solaris",
+        target_os = "illumos"
+    ))
+))]
+const NONBLOCK: i32 = 4;
+
 /// What is in the file, but no more than a byte too many. Not `fs::read`: as its buffer grows, it
 /// leaves copies behind.
-fn read_all(path: &Path) -> io::Result<Secret> {
+fn read_all(mut file: File) -> io::Result<Secret> {
     let mut buffer = Secret::zeroed(MAX_FILE + 1);
-    let mut file = File::open(path)?;
     let mut len = 0;
     loop {
         match file.read(&mut buffer.as_mut_bytes()[len..]) {
