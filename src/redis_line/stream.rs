@@ -66,6 +66,12 @@ impl Stream {
 
     /// Whether there is nothing to be read, not even an end.
     pub(super) fn is_quiet(&self) -> io::Result<bool> {
+        if let Self::Tls(stream) = self
+            && !matches!(stream.buffered_read_size(), Ok(0))
+        {
+            // Decrypted already: the socket does not show it.
+            return Ok(false);
+        }
         let socket = match self {
             Self::Tcp(stream) => SockRef::from(&stream.socket),
             Self::Tls(stream) => SockRef::from(&stream.get_ref().socket),
