@@ -25,10 +25,17 @@ const OVERHEAD: usize = 2_048;
 /// extensions takes 15, and clients may choose what is in theirs. A usual one takes less than half.
 const PER_BYTE: usize = 16;
 
+/// How many a byte of an extension takes at most. OpenSSL parses extensions when it verifies a certificate,
+/// or somebody asks it something, and keeps what it finds with the certificate, which a master shares with
+/// all its copies: an alternative name of two bytes takes 104.
+const PER_BYTE_OF_EXTENSIONS: usize = 64;
+
 /// A session and the record that it is decoded from, or was encoded to.
 pub(crate) struct Master {
     session: SslSession,
     record: Session,
+    /// The bytes of memory that it is counted as.
+    size: usize,
     /// Bytes of memory that this and all others may take together.
     limit: usize,
 }
@@ -36,20 +43,23 @@ pub(crate) struct Master {
 impl Master {
     /// A master of a copy of this session, unless it is too large for the limit.
     pub(crate) fn new(session: &SslSessionRef, record: &Session, limit: usize) -> Option<Self> {
+        let size = size(session, record);
         // Data of the user's would be shared by all copies, and freed with each.
-        if size(record) > limit || ffi::has_ex_data(session) {
+        if size > limit || ffi::has_ex_data(session) {
             return None;
         }
         Some(Self {
             session: ffi::copy_session(session)?,
             record: record.clone(),
+            size,
             limit,
         })
     }
 }
 
-fn size(record: &Session) -> usize {
-    record.as_bytes().len() * PER_BYTE + OVERHEAD
+fn size(session: &SslSessionRef, record: &Session) -> usize {
+    let extensions = ffi::peer_certificate(session).map_or(0, ffi::extensions_len);
+    record.as_bytes().len() * PER_BYTE + extensions * PER_BYTE_OF_EXTENSIONS + OVERHEAD
 }
 
 /// The masters of a policy, those used last.
@@ -95,13 +105,10 @@ impl Masters {
         // What goes is freed outside the lock.
         let mut gone = Vec::new();
         let mut kept = self.kept.lock();
-        kept.bytes += size(&master.record);
+        kept.bytes += master.size;
         let limit = master.limit;
         gone.extend(kept.masters.put(key, Arc::new(master)));
-        kept.bytes -= gone
-            .iter()
-            .map(|master| size(&master.record))
-            .sum::<usize>();
+        kept.bytes -= gone.iter().map(|master| master.size).sum::<usize>();
         let has_ended = |master: &Arc<Master>| master.record.expires_at() <= now;
         while (kept.bytes > limit
             || kept
@@ -110,7 +117,7 @@ impl Masters {
                 .is_some_and(|(_, oldest)| has_ended(oldest)))
             && let Some((_, oldest)) = kept.masters.pop_lru()
         {
-            kept.bytes -= size(&oldest.record);
+            kept.bytes -= oldest.size;
             gone.push(oldest);
         }
         drop(kept);
@@ -123,7 +130,7 @@ impl Masters {
         }
         let mut kept = self.kept.lock();
         let gone = kept.masters.pop(key);
-        kept.bytes -= gone.as_ref().map_or(0, |master| size(&master.record));
+        kept.bytes -= gone.as_ref().map_or(0, |master| master.size);
         drop(kept);
     }
 }
@@ -215,7 +222,7 @@ mod tests {
     #[test]
     fn the_least_recently_used_makes_room() {
         let (masters, session) = (Masters::default(), session());
-        let limit = 3 * size(&record(0)) + 1;
+        let limit = 3 * size(&session, &record(0)) + 1;
         let keep = |n| {
             let master = Master::new(&session, &record(n), limit).unwrap();
             masters.keep(key(n), master, SystemTime::UNIX_EPOCH);
@@ -250,7 +257,7 @@ mod tests {
         );
         assert_eq!(masters.kept.lock().masters.len(), 2);
         assert!(has(&masters, 3));
-        assert_eq!(masters.kept.lock().bytes, 2 * size(&record(3)));
+        assert_eq!(masters.kept.lock().bytes, 2 * size(&session, &record(3)));
     }
 
     /// A client that fills the memory of the server has a certificate of many small parts.
@@ -264,7 +271,8 @@ mod tests {
             certificate.set_subject_name(&name).unwrap();
             certificate.set_issuer_name(&name).unwrap();
         });
-        let counted = size(&Session::new(SystemTime::UNIX_EPOCH, &der));
+        let session = ffi::session_from_der(&der).unwrap();
+        let counted = size(&session, &Session::new(SystemTime::UNIX_EPOCH, &der));
         let before = ffi::allocated();
         let sessions: Vec<_> = (0..100)
             .map(|_| ffi::session_from_der(&der).unwrap())
