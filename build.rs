@@ -7,6 +7,11 @@ fn main() {
     if let Err(refusal) = check(found) {
         panic!("\n\nopenssl-resumption: {refusal}\n");
     }
+    // Raw public keys came with 3.2.
+    println!("cargo::rustc-check-cfg=cfg(openssl320)");
+    if version(found).is_some_and(|version| version >= 0x3020_0000) {
+        println!("cargo::rustc-cfg=openssl320");
+    }
 }
 
 /// Decides on what `openssl-sys` found; `found` looks one of its metadata keys up.
@@ -23,18 +28,23 @@ pub(crate) fn check(found: impl Fn(&str) -> Option<String>) -> Result<(), String
             ));
         }
     }
-    let Some(version) = found("VERSION_NUMBER") else {
+    let Some(text) = found("VERSION_NUMBER") else {
         return Err(
             "openssl-sys did not say which OpenSSL it found; link OpenSSL 3.0 or later \
                     (set OPENSSL_DIR, or enable the feature `vendored`)"
                 .into(),
         );
     };
-    match u64::from_str_radix(&version, 16) {
-        Ok(number) if number >= 0x3000_0000 => Ok(()),
+    match version(found) {
+        Some(version) if version >= 0x3000_0000 => Ok(()),
         _ => Err(format!(
-            "this build links OpenSSL 0x{version}, which has no SSL_CTX_set_tlsext_ticket_key_evp_cb; \
+            "this build links OpenSSL 0x{text}, which has no SSL_CTX_set_tlsext_ticket_key_evp_cb; \
              link OpenSSL 3.0 or later (set OPENSSL_DIR, or enable the feature `vendored`)"
         )),
     }
+}
+
+/// The version of OpenSSL that is linked, as its headers number it.
+fn version(found: impl Fn(&str) -> Option<String>) -> Option<u64> {
+    u64::from_str_radix(&found("VERSION_NUMBER")?, 16).ok()
 }

@@ -4,16 +4,16 @@
 use std::time::{Duration, SystemTime};
 
 use openssl::asn1::{Asn1Time, Asn1TimeRef};
-use openssl::hash::MessageDigest;
 use openssl::ssl::{NameType, SslRef, SslSessionRef, SslVerifyMode, SslVersion};
-use openssl::x509::X509Ref;
+use openssl::x509::{X509Ref, X509VerifyResult};
 
 use crate::connection::Connection;
-use crate::ffi;
+use crate::ffi::{self, CredentialRef, Verification};
 use crate::outcome::Reason;
 use crate::overridden::Setting;
+use crate::purpose;
 use crate::resumption::Resumption;
-use crate::stamp::{self, Binding, Claims, Demand, Here, Stamp, unix_seconds};
+use crate::stamp::{self, Authority, Binding, Claims, ClientIs, Demand, Here, Stamp, unix_seconds};
 
 /// The server name in the ClientHello that is being processed.
 fn offered_name(ssl: &SslRef) -> Option<&[u8]> {
@@ -58,47 +58,66 @@ fn same(one: Option<&[u8]>, other: Option<&[u8]>) -> bool {
 /// What the connection demands of its client at this moment.
 fn demand(ssl: &SslRef, connection: &Connection) -> Demand {
     let verify = ffi::verify_mode(ssl);
-    let peer = verify.contains(SslVerifyMode::PEER);
+    let how = verify
+        .contains(SslVerifyMode::PEER)
+        .then(|| ffi::verification(ssl));
     Demand {
         verify,
-        authority: peer.then(|| authority(ssl, connection)),
+        authority: how.as_ref().map(|how| authority(ssl, connection, how)),
+        by_callback: how.is_some_and(|how| how.is_by_callback()),
     }
 }
 
-/// The hash of the CA set that the connection's client is verified against. It takes milliseconds
-/// if there are many, so it is made once for a context, or for a connection with a set of its own.
-fn authority(ssl: &SslRef, connection: &Connection) -> Binding {
-    let hash = |policy: &Resumption| {
-        let (certificates, names) = ffi::certificate_authorities(ssl);
-        // Without certificates to compare, whoever decides is out of sight: a directory that OpenSSL
-        // looks into when it verifies, or a callback. Such a set equals no other, unless the policy
-        // names it by its generation.
-        if certificates.is_empty() && !policy.has_generation() {
-            return unique();
-        }
-        stamp::authority(certificates, names)
-    };
-    let make = |policy: &Resumption| {
-        ffi::shielded(None, || Some(hash(policy))).unwrap_or_else(|| ffi::shielded([0; 16], unique))
-    };
-    match ffi::applied(ssl.ssl_context()) {
-        Some(applied) if ffi::has_ca_set_of_context(ssl) => {
-            applied.authority(ssl, || make(applied.policy()))
-        }
-        _ => connection.authority(ssl, || make(connection.policy())),
-    }
+/// The hash of what the connection's client is verified against. It takes milliseconds if there are many
+/// CAs, so it is made once for a context, or for a connection with something of its own.
+fn authority(ssl: &SslRef, connection: &Connection, how: &Verification) -> Binding {
+    let context = ffi::applied(ssl.ssl_context());
+    let policy = context.map_or(connection.policy(), |context| context.policy());
+    let make = || ffi::shielded(None, || hash(ssl, policy, how)).unwrap_or_else(unique);
+    context
+        .filter(|_| ffi::is_of_context(how, ssl))
+        .and_then(|context| context.authority(ssl, how, make))
+        .unwrap_or_else(|| connection.authority(ssl, how, make))
 }
 
-/// What equals no CA set.
+/// Where others decide out of sight, a callback or a directory that OpenSSL looks into when it verifies, the
+/// hash equals no other, unless the policy names what it has in common with others by its generation.
+fn hash(ssl: &SslRef, policy: &Resumption, how: &Verification) -> Option<Binding> {
+    let (certificates, names) = ffi::certificate_authorities(ssl);
+    if (certificates.is_empty() || how.is_by_callback()) && !policy.has_generation() {
+        return None;
+    }
+    let mut param = ffi::verify_param(ssl).ok()?;
+    let demanded = ffi::take_names(&mut param);
+    // Where the keys for that cannot be had, it is not seen.
+    let purpose = purpose::fingerprint(param).unwrap_or(0);
+    let authority = Authority {
+        certificates,
+        names,
+        rules: how
+            .rules()
+            .iter()
+            .copied()
+            .chain([purpose.into()])
+            .collect(),
+        demanded,
+        by_callback: how.is_by_callback(),
+    };
+    Some(authority.hash())
+}
+
+/// What equals nothing else.
 fn unique() -> Binding {
-    let mut unique = [0; 16];
-    // Without randomness no handshake gets this far.
-    let _ = ffi::random(&mut unique);
-    unique
+    ffi::shielded([0; 16], || {
+        let mut unique = [0; 16];
+        // Without randomness no handshake gets this far.
+        let _ = ffi::random(&mut unique);
+        unique
+    })
 }
 
-/// Hashes the CA set of a context that verifies clients before the first of them: verification may
-/// load more certificates into the store.
+/// Hashes what a context verifies clients against before the first of them: verification may load more
+/// certificates into the store.
 pub(crate) fn prepare(ssl: &SslRef, connection: &Connection) {
     if ffi::verify_mode(ssl).contains(SslVerifyMode::PEER)
         && ffi::applied(ssl.ssl_context()).is_some()
@@ -128,11 +147,10 @@ pub(crate) fn admit(ssl: &SslRef, session: &SslSessionRef, here: &Here) -> Resul
         }
     }
     if policy.forgotten().is_listing()
-        && let Some(certificate) = ffi::peer_certificate(session)
+        && let Some(credential) = ffi::credential(session)
     {
         // What cannot be hashed cannot be told from what is forgotten.
-        let digest = certificate.digest(MessageDigest::sha256());
-        let digest = digest.ok().and_then(|digest| (*digest).try_into().ok());
+        let digest = credential.sha256();
         if digest.is_none_or(|digest| policy.forgotten().is_forgotten(&digest, stamp.time)) {
             return Err(Reason::Forgotten);
         }
@@ -205,23 +223,28 @@ pub(crate) fn stamp_session(ssl: &SslRef, session: &SslSessionRef) {
     // that is complete: what the client was verified with then may have changed since.
     let inherited = Stamp::from_bytes(ffi::appdata(session))
         .filter(|_| ssl.session_reused() || connection.outcome().is_some());
-    let certificate = ffi::peer_certificate(session);
+    let credential = ffi::credential(session);
     let made = || Stamp {
         time: connection.started(),
         binding: connection
             .owner()
             .binding(ssl.servername_raw(NameType::HOST_NAME)),
         authority: demand(ssl, connection).authority,
-        authenticated: certificate.is_some(),
+        client: match credential {
+            None => ClientIs::Anonymous,
+            Some(_) if ssl.verify_result() == X509VerifyResult::OK => ClientIs::Verified,
+            Some(_) => ClientIs::Unverified,
+        },
     };
     let stamp = match inherited {
-        Some(stamp) if connection.is_stamped_for(certificate) => stamp,
+        Some(stamp) if connection.is_stamped_for(credential) => stamp,
         // The client has been asked for a certificate since (RFC 8446, section 4.6.2).
         Some(Stamp { time, .. }) => Stamp { time, ..made() },
         None => made(),
     };
     let dated = u64::try_from(session.time()).unwrap_or(0);
     let ends = |certificate: &X509Ref| ffi::shielded(0, || unix_time(certificate.not_after()));
+    let certificate = credential.as_ref().and_then(CredentialRef::certificate);
     let certificate_ends = certificate.map(ends);
     let lifetime = policy.lifetime_value().as_secs();
     let timeout = stamp.timeout(dated, lifetime, certificate_ends);
@@ -233,7 +256,7 @@ pub(crate) fn stamp_session(ssl: &SslRef, session: &SslSessionRef) {
         ffi::set_appdata(session, &stamp.to_bytes());
     }
     ffi::set_session_timeout(session, timeout.max(1));
-    connection.note_stamped(certificate);
+    connection.note_stamped(credential);
 }
 
 /// Seconds since the Unix epoch; 0, which is over, for a time that OpenSSL cannot read.
@@ -247,11 +270,9 @@ fn unix_time(time: &Asn1TimeRef) -> u64 {
         .unwrap_or(0)
 }
 
-/// Whether sessions of this connection are not to be resumed because its client has a certificate,
-/// as far as is known yet.
+/// Whether sessions of this connection are not to be resumed because of who its client is, as far as is known yet.
 pub(crate) fn is_refused(ssl: &SslRef, connection: &Connection) -> bool {
-    !connection.policy().resumes_certificates()
-        && ssl.session().and_then(ffi::peer_certificate).is_some()
+    !connection.policy().resumes_certificates() && ssl.session().and_then(ffi::credential).is_some()
 }
 
 /// Whether the client's certificate is too large for the session to be kept in a TLS 1.3 ticket: to

@@ -3,15 +3,13 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use foreign_types::ForeignTypeRef;
 use openssl::ssl::{SslRef, SslVersion};
 use openssl::x509::store::X509Store;
-use openssl::x509::{X509, X509Ref};
 use parking_lot::Mutex;
 
 use crate::candidates::{Answer, Candidates, Identity, Mention};
 use crate::context::Applied;
-use crate::ffi::{self, CaSet};
+use crate::ffi::{self, Credential, CredentialRef, Verification};
 use crate::outcome::{Handshake, Outcome, Reason, Source};
 use crate::overridden::Setting;
 use crate::resumption::Resumption;
@@ -37,9 +35,8 @@ pub(crate) struct Connection {
     candidates: Mutex<Candidates>,
     /// Whether the store is asked while the handshake is suspended, and then only.
     asks_ahead: bool,
-    /// The client's certificate that the stamp of the connection's session speaks of. The reference
-    /// keeps its address from being that of another one.
-    certificate: Mutex<Option<X509>>,
+    /// The client's certificate or key that the stamp of the connection's session speaks of.
+    credential: Mutex<Option<Credential>>,
     /// The session, still in the store, that OpenSSL was given to resume.
     given: Option<SessionKey>,
     /// The sessions in the store that are this connection's: the one it resumed, and those it made.
@@ -49,12 +46,14 @@ pub(crate) struct Connection {
     closed: bool,
     /// Whether the connection is being failed.
     failed: bool,
+    /// How many tickets the connection would have got, had it not been decided that it gets none.
+    tickets: Option<usize>,
     /// Which of our callbacks for tickets OpenSSL has called.
     generated: bool,
     sealed: bool,
-    /// The hash of a CA set that is not the context's. The reference to the store keeps its address
-    /// from being that of another one.
-    authority: Mutex<Option<(CaSet, Option<X509Store>, Binding)>>,
+    /// The hash of what the client is verified against, if it is not the context's. The reference to the
+    /// store keeps its address from being that of another one.
+    authority: Mutex<Option<(Verification, Option<X509Store>, Binding)>>,
     /// When the handshake began, in seconds since the Unix epoch. A session dates from here, not
     /// from the end of the handshake: what is forgotten in between must not survive in it.
     started: u64,
@@ -89,12 +88,13 @@ impl Connection {
             ticket: None,
             candidates: Mutex::default(),
             asks_ahead: false,
-            certificate: Mutex::default(),
+            credential: Mutex::default(),
             given: None,
             resumed: None,
             made: Vec::new(),
             closed: false,
             failed: false,
+            tickets: None,
             generated: false,
             sealed: false,
             authority: Mutex::new(None),
@@ -103,13 +103,17 @@ impl Connection {
         }
     }
 
-    /// The hash of a CA set that is not the context's, made once for as long as it stays.
-    pub(crate) fn authority(&self, ssl: &SslRef, make: impl FnOnce() -> Binding) -> Binding {
+    /// The hash of what the client is verified against, made once for as long as it stays the same.
+    pub(crate) fn authority(
+        &self,
+        ssl: &SslRef,
+        how: &Verification,
+        make: impl FnOnce() -> Binding,
+    ) -> Binding {
         let mut known = self.authority.lock();
-        let set = ffi::ca_set(ssl);
         match &*known {
-            Some((of, _, authority)) if *of == set => *authority,
-            _ => known.insert((set, ffi::ca_store_of(ssl), make())).2,
+            Some((of, _, authority)) if of == how => *authority,
+            _ => known.insert((*how, ffi::ca_store_of(ssl), make())).2,
         }
     }
 
@@ -130,21 +134,28 @@ impl Connection {
         self.given = None;
     }
 
-    pub(crate) fn supply(&mut self, source: Source, stamp: Stamp, certificate: Option<&X509Ref>) {
+    pub(crate) fn supply(
+        &mut self,
+        source: Source,
+        stamp: Stamp,
+        credential: Option<CredentialRef<'_>>,
+    ) {
         self.offered = Offered::Supplied(source, stamp);
-        self.note_stamped(certificate);
+        self.note_stamped(credential);
     }
 
-    /// The session has been stamped, while its client had this certificate.
-    pub(crate) fn note_stamped(&self, certificate: Option<&X509Ref>) {
-        *self.certificate.lock() = certificate.map(ToOwned::to_owned);
+    /// The session has been stamped, while its client had this certificate or key.
+    pub(crate) fn note_stamped(&self, credential: Option<CredentialRef<'_>>) {
+        *self.credential.lock() = credential.map(CredentialRef::to_owned);
     }
 
-    /// Whether the stamp of the connection's session was made for this very certificate. It was not
+    /// Whether the stamp of the connection's session was made for this very certificate or key. It was not
     /// if the client has been asked for another since.
-    pub(crate) fn is_stamped_for(&self, certificate: Option<&X509Ref>) -> bool {
-        let own = self.certificate.lock();
-        own.as_ref().map(|own| own.as_ptr()) == certificate.map(X509Ref::as_ptr)
+    pub(crate) fn is_stamped_for(&self, credential: Option<CredentialRef<'_>>) -> bool {
+        match (&*self.credential.lock(), credential) {
+            (Some(own), Some(credential)) => own.is(credential),
+            (own, credential) => own.is_none() && credential.is_none(),
+        }
     }
 
     /// The stamp of the session that OpenSSL was given to resume.
@@ -169,6 +180,16 @@ impl Connection {
 
     pub(crate) fn is_failed(&self) -> bool {
         self.failed
+    }
+
+    /// The connection gets no tickets; it would have got so many.
+    pub(crate) fn deny_tickets(&mut self, tickets: usize) {
+        self.tickets.get_or_insert(tickets);
+    }
+
+    /// How many tickets to give back to its `SSL`, if that is used again.
+    pub(crate) fn denied_tickets(&self) -> Option<usize> {
+        self.tickets
     }
 
     /// OpenSSL has called our callback for a ticket that is about to be made.
@@ -339,13 +360,14 @@ impl Drop for Connection {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stamp::ClientIs;
 
     fn stamp() -> Stamp {
         Stamp {
             time: 0,
             binding: [0; 16],
             authority: None,
-            authenticated: false,
+            client: ClientIs::Anonymous,
         }
     }
 

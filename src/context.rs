@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
 
 use openssl::ssl::{SslContextBuilder, SslOptions, SslRef, SslSessionCacheMode, SslVerifyMode};
+use openssl::x509::store::X509Store;
 use parking_lot::Mutex;
 
 use crate::error::Error;
-use crate::ffi;
+use crate::ffi::{self, Verification};
 use crate::missed::Missed;
 use crate::outcome::{Outcome, Reason};
 use crate::overridden::{Overridden, Setting};
@@ -39,8 +40,9 @@ pub(crate) struct Applied {
     overridden: Overridden,
     /// Of this context's connections only: elsewhere the same name may demand something else.
     missed: Missed,
-    /// The hash of the context's CA set, made once: its certificates may be many.
-    authority: OnceLock<Binding>,
+    /// The hashes of what clients are verified against, made once: certificates may be many. One is that of
+    /// the context itself; with what a switch to it brings along, or a connection's own settings, it differs.
+    authorities: [OnceLock<(Verification, Option<X509Store>, Binding)>; 3],
     /// The server name that was hashed last, which is often the next one too.
     named: Mutex<Option<(Option<Vec<u8>>, Binding)>>,
 }
@@ -102,10 +104,21 @@ impl Applied {
         }
     }
 
-    /// The hash of the context's own CA set, which this connection has.
-    pub(crate) fn authority(&self, ssl: &SslRef, make: impl FnOnce() -> Binding) -> Binding {
-        debug_assert!(ffi::has_ca_set_of_context(ssl));
-        *self.authority.get_or_init(make)
+    /// The hash of what the context's connections verify clients against. `None` for a connection that does
+    /// it in yet another way.
+    pub(crate) fn authority(
+        &self,
+        ssl: &SslRef,
+        how: &Verification,
+        make: impl Fn() -> Binding,
+    ) -> Option<Binding> {
+        debug_assert!(ffi::is_of_context(how, ssl));
+        let known = self
+            .authorities
+            .iter()
+            .map(|place| place.get_or_init(|| (*how, ffi::ca_store_of(ssl), make())));
+        let mut known = known.filter(|(of, ..)| of == how);
+        known.next().map(|(.., authority)| *authority)
     }
 
     /// The binding of a session to the policy and a server name.
@@ -136,7 +149,7 @@ impl Applied {
             overridden: Overridden::default(),
             id_context_compared: AtomicBool::new(true),
             missed: Missed::default(),
-            authority: OnceLock::new(),
+            authorities: Default::default(),
             named: Mutex::default(),
         })
     }
@@ -223,7 +236,7 @@ impl SslContextBuilderExt for SslContextBuilder {
             overridden: Overridden::default(),
             id_context_compared: AtomicBool::new(false),
             missed: Missed::default(),
-            authority: OnceLock::new(),
+            authorities: Default::default(),
             named: Mutex::default(),
         })?;
         #[cfg(feature = "tokio")]

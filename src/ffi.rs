@@ -12,14 +12,10 @@ use foreign_types::{ForeignType, ForeignTypeRef};
 use openssl::cipher::Cipher;
 use openssl::error::ErrorStack;
 use openssl::ex_data::Index;
-use openssl::hash::MessageDigest;
 use openssl::ssl::{
     Ssl, SslContext, SslContextBuilder, SslContextRef, SslRef, SslSession, SslSessionCacheMode,
-    SslSessionRef, SslVerifyMode, SslVersion,
+    SslSessionRef,
 };
-use openssl::stack::StackRef;
-use openssl::x509::store::X509Store;
-use openssl::x509::{X509Name, X509NameRef, X509Ref};
 use openssl_sys as sys;
 
 use crate::connection::Connection;
@@ -27,15 +23,19 @@ use crate::context::{Applied, Settings};
 use crate::secret::Secret;
 
 mod callbacks;
+mod credential;
 mod declare;
+mod verification;
 
 pub(crate) use callbacks::shielded;
 use callbacks::{
     allow_early_data, decrypt_ticket, generate_ticket, get_session, info, info_alone, new_session,
     ticket_key,
 };
+pub(crate) use credential::*;
 pub(crate) use declare::InfoCallback;
 use declare::*;
+pub(crate) use verification::*;
 
 /// Overwrites the bytes in a way that the compiler does not leave out.
 pub(crate) fn cleanse(bytes: &mut [u8]) {
@@ -345,119 +345,7 @@ pub(crate) fn set_hostname(session: &SslSessionRef, name: &[u8]) {
     unsafe { SSL_SESSION_set1_hostname(session.as_ptr(), name.as_ptr()) };
 }
 
-/// The client certificate in a session.
-pub(crate) fn peer_certificate(session: &SslSessionRef) -> Option<&X509Ref> {
-    // SAFETY: reads a field of a live session.
-    let certificate = unsafe { SSL_SESSION_get0_peer(session.as_ptr()) };
-    // SAFETY: if there is one it lives in the session, which the result borrows.
-    (!certificate.is_null()).then(|| unsafe { X509Ref::from_ptr(certificate) })
-}
-
-// ---- What clients are verified against
-
-/// Identifies the CA set of a connection by where it is: its store and its list of names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct CaSet {
-    store: usize,
-    names: usize,
-}
-
-pub(crate) fn ca_set(ssl: &SslRef) -> CaSet {
-    CaSet {
-        store: ca_store(ssl) as usize,
-        names: ca_names(ssl) as usize,
-    }
-}
-
-/// Whether the connection's CA set is that of the context it has now, and not its own.
-pub(crate) fn has_ca_set_of_context(ssl: &SslRef) -> bool {
-    let context = ssl.ssl_context().as_ptr();
-    let mut store: *mut sys::X509_STORE = ptr::null_mut();
-    let out = ptr::from_mut(&mut store).cast();
-    // SAFETY: this control writes a pointer to `out`.
-    unsafe { sys::SSL_CTX_ctrl(context, SSL_CTRL_GET_VERIFY_CERT_STORE, 0, out) };
-    if store.is_null() {
-        // SAFETY: reads a field of a live context.
-        store = unsafe { sys::SSL_CTX_get_cert_store(context) };
-    }
-    // SAFETY: as above.
-    let names = unsafe { SSL_CTX_get_client_CA_list(context) };
-    ptr::eq(store, ca_store(ssl)) && ptr::eq(names, ca_names(ssl))
-}
-
-/// A reference to the store that the connection's client is verified with.
-pub(crate) fn ca_store_of(ssl: &SslRef) -> Option<X509Store> {
-    let store = ca_store(ssl);
-    if store.is_null() {
-        return None;
-    }
-    // SAFETY: the store belongs to the connection or its context.
-    unsafe { X509_STORE_up_ref(store) };
-    // SAFETY: takes over the reference just made.
-    Some(unsafe { X509Store::from_ptr(store) })
-}
-
-/// The certificates, by their SHA-256, and the client CA names of a connection's CA set.
-pub(crate) fn certificate_authorities(ssl: &SslRef) -> (Vec<[u8; 32]>, Vec<Vec<u8>>) {
-    let certificates = match ca_store_of(ssl) {
-        Some(store) => store.all_certificates(),
-        None => return Default::default(),
-    };
-    let digest = |certificate: &X509Ref| certificate.digest(MessageDigest::sha256());
-    let digests: Vec<_> = certificates.iter().flat_map(digest).collect();
-    let digests = digests
-        .iter()
-        .filter_map(|digest| (**digest).try_into().ok());
-    let names = ca_names(ssl);
-    let names = if names.is_null() {
-        Vec::new()
-    } else {
-        // SAFETY: the list belongs to the connection or its context.
-        let names = unsafe { StackRef::<X509Name>::from_ptr(names) };
-        names.iter().flat_map(X509NameRef::to_der).collect()
-    };
-    (digests.collect(), names)
-}
-
-/// The store that OpenSSL would verify with: the connection's own, which it got from its context
-/// (`SSL_CTX_set1_verify_cert_store`) or from a callback, or else the context's.
-fn ca_store(ssl: &SslRef) -> *mut sys::X509_STORE {
-    let mut own: *mut sys::X509_STORE = ptr::null_mut();
-    let out = ptr::from_mut(&mut own).cast();
-    // SAFETY: this control writes a pointer to `out`.
-    unsafe { sys::SSL_ctrl(ssl.as_ptr(), SSL_CTRL_GET_VERIFY_CERT_STORE, 0, out) };
-    if own.is_null() {
-        // SAFETY: reads a field of a live context.
-        own = unsafe { sys::SSL_CTX_get_cert_store(ssl.ssl_context().as_ptr()) };
-    }
-    own
-}
-
-fn ca_names(ssl: &SslRef) -> *mut sys::stack_st_X509_NAME {
-    // SAFETY: reads a field of a live SSL, or of its context.
-    unsafe { SSL_get_client_CA_list(ssl.as_ptr()) }
-}
-
 // ---- Connections
-
-pub(crate) fn verify_mode(ssl: &SslRef) -> SslVerifyMode {
-    // SAFETY: reads a field of a live SSL.
-    let mode = unsafe { sys::SSL_get_verify_mode(ssl.as_ptr()) };
-    // Not `SslRef::verify_mode`, which panics over modes that it does not name.
-    let mut verify = SslVerifyMode::from_bits_truncate(mode);
-    // TLS 1.3 then asks for a certificate after the handshake only.
-    if mode & SSL_VERIFY_POST_HANDSHAKE != 0 && ssl.version2() == Some(SslVersion::TLS1_3) {
-        verify.remove(SslVerifyMode::FAIL_IF_NO_PEER_CERT);
-    }
-    verify
-}
-
-/// The verify mode that a context gives its connections.
-pub(crate) fn verify_mode_of(context: &SslContextRef) -> SslVerifyMode {
-    // SAFETY: reads a field of a live context.
-    let mode = unsafe { sys::SSL_CTX_get_verify_mode(context.as_ptr()) };
-    SslVerifyMode::from_bits_truncate(mode)
-}
 
 /// Gives a connection a session id context that no session has or will have.
 pub(crate) fn isolate(ssl: &mut SslRef) -> Result<(), ()> {
@@ -466,19 +354,6 @@ pub(crate) fn isolate(ssl: &mut SslRef) -> Result<(), ()> {
     // SAFETY: OpenSSL copies the bytes into the live SSL.
     let done = unsafe { SSL_set_session_id_context(ssl.as_ptr(), unique.as_ptr(), 32) };
     (done == 1).then_some(()).ok_or(())
-}
-
-/// Whether the client sent more certificates than its own.
-pub(crate) fn has_chain(ssl: &SslRef) -> bool {
-    // On the server's side the client's own is not among these.
-    ssl.peer_cert_chain().is_some_and(|chain| !chain.is_empty())
-}
-
-/// How many bytes the DER of a certificate takes.
-pub(crate) fn certificate_len(certificate: &X509Ref) -> usize {
-    // SAFETY: without an output OpenSSL only computes the length.
-    let len = unsafe { sys::i2d_X509(certificate.as_ptr(), ptr::null_mut()) };
-    usize::try_from(len).unwrap_or(usize::MAX)
 }
 
 /// The server name extension of the ClientHello that is being processed; `SSL_get_servername` knows

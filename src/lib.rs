@@ -18,6 +18,7 @@ pub mod metrics;
 mod missed;
 mod outcome;
 mod overridden;
+mod purpose;
 #[cfg(feature = "redis")]
 mod redis_line;
 mod resumption;

@@ -64,10 +64,12 @@ mod tests {
     use openssl::ssl::SslVerifyMode;
 
     use super::*;
+    use crate::stamp::ClientIs;
 
     const DEMAND: Demand = Demand {
         verify: SslVerifyMode::PEER.union(SslVerifyMode::FAIL_IF_NO_PEER_CERT),
         authority: Some([1; 16]),
+        by_callback: false,
     };
 
     fn stamp(name: usize, authority: Option<Binding>) -> Stamp {
@@ -77,7 +79,10 @@ mod tests {
             time: 0,
             binding,
             authority,
-            authenticated: authority.is_some(),
+            client: match authority {
+                None => ClientIs::Anonymous,
+                Some(_) => ClientIs::Verified,
+            },
         }
     }
 

@@ -25,20 +25,34 @@ pub(crate) struct Stamp {
     pub(crate) time: u64,
     /// The scope, server name and generation.
     pub(crate) binding: Binding,
-    /// The CA set that client certificates were verified against; `None` if none was asked for.
+    /// What client certificates were verified against; `None` if none was asked for.
     pub(crate) authority: Option<Binding>,
-    /// Whether the client had a certificate.
-    pub(crate) authenticated: bool,
+    /// What is known of the client.
+    pub(crate) client: ClientIs,
 }
 
-const VERSION: u8 = 1;
-const AUTHENTICATED: u8 = 1;
+/// What a full handshake has found out about its client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ClientIs {
+    /// It gave no certificate and no raw public key.
+    Anonymous = 0,
+    /// What it gave was verified, and found right.
+    Verified = 1,
+    /// What it gave was not found right; a callback of the application's let it pass all the same.
+    Unverified = 2,
+}
+
+impl ClientIs {
+    const ALL: [Self; 3] = [Self::Anonymous, Self::Verified, Self::Unverified];
+}
+
+const VERSION: u8 = 2;
 
 impl Stamp {
-    /// Version, flags, time and binding, and the authority if there is one.
+    /// Version, client, time and binding, and the authority if there is one.
     pub(crate) fn to_bytes(self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(2 + 8 + 2 * size_of::<Binding>());
-        bytes.extend([VERSION, u8::from(self.authenticated) * AUTHENTICATED]);
+        bytes.extend([VERSION, self.client as u8]);
         bytes.extend_from_slice(&self.time.to_be_bytes());
         bytes.extend_from_slice(&self.binding);
         bytes.extend(self.authority.into_iter().flatten());
@@ -46,18 +60,18 @@ impl Stamp {
     }
 
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let (&[version, flags], rest) = bytes.split_first_chunk()?;
+        let (&[version, client], rest) = bytes.split_first_chunk()?;
         let (&time, rest) = rest.split_first_chunk()?;
         let (&binding, rest) = rest.split_first_chunk()?;
         let authority = match rest {
             [] => None,
             rest => Some(rest.try_into().ok()?),
         };
-        (version == VERSION && flags <= AUTHENTICATED).then_some(Self {
+        (version == VERSION).then_some(Self {
             time: u64::from_be_bytes(time),
             binding,
             authority,
-            authenticated: flags & AUTHENTICATED != 0,
+            client: *ClientIs::ALL.get(usize::from(client))?,
         })
     }
 
@@ -88,21 +102,46 @@ pub(crate) fn binding(scope: &[u8], name: Option<&[u8]>, generation: &[u8]) -> B
     truncated(hash)
 }
 
-/// The hash of a CA set: of certificates by their SHA-256 and of client CA names, in any order.
-pub(crate) fn authority(mut certificates: Vec<[u8; 32]>, mut names: Vec<Vec<u8>>) -> Binding {
-    certificates.sort_unstable();
-    names.sort_unstable();
-    let mut hash = Sha256::new();
-    hash.update(b"openssl-resumption authority 1\0");
-    hash.update(&(certificates.len() as u64).to_be_bytes());
-    certificates
-        .iter()
-        .for_each(|certificate| hash.update(certificate));
-    for name in &names {
-        hash.update(&(name.len() as u64).to_be_bytes());
-        hash.update(name);
+/// What clients are verified against.
+#[derive(Debug, Default)]
+pub(crate) struct Authority {
+    /// The CA certificates, by their SHA-256, in any order.
+    pub(crate) certificates: Vec<[u8; 32]>,
+    /// The client CA names, in any order.
+    pub(crate) names: Vec<Vec<u8>>,
+    /// The verify parameters that are numbers, and for what purposes certificates pass.
+    pub(crate) rules: Vec<i64>,
+    /// The names that the client's certificate must have one of.
+    pub(crate) demanded: Vec<Vec<u8>>,
+    /// Whether a callback decides beside.
+    pub(crate) by_callback: bool,
+}
+
+impl Authority {
+    pub(crate) fn hash(mut self) -> Binding {
+        self.certificates.sort_unstable();
+        self.names.sort_unstable();
+        let mut hash = Sha256::new();
+        hash.update(b"openssl-resumption authority 2\0");
+        let mut list = |fields: &mut dyn ExactSizeIterator<Item = &[u8]>| {
+            hash.update(&(fields.len() as u64).to_be_bytes());
+            for field in fields {
+                hash.update(&(field.len() as u64).to_be_bytes());
+                hash.update(field);
+            }
+        };
+        let rules: Vec<_> = self
+            .rules
+            .iter()
+            .map(|number| number.to_be_bytes())
+            .collect();
+        list(&mut self.certificates.iter().map(<[u8; 32]>::as_slice));
+        list(&mut self.names.iter().map(Vec::as_slice));
+        list(&mut rules.iter().map(<[u8; 8]>::as_slice));
+        list(&mut self.demanded.iter().map(Vec::as_slice));
+        hash.update(&[u8::from(self.by_callback)]);
+        truncated(hash)
     }
-    truncated(hash)
 }
 
 fn truncated(hash: Sha256) -> Binding {
@@ -113,8 +152,10 @@ fn truncated(hash: Sha256) -> Binding {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Demand {
     pub(crate) verify: SslVerifyMode,
-    /// The CA set, where `verify` has PEER.
+    /// What a certificate is verified against, where `verify` has PEER.
     pub(crate) authority: Option<Binding>,
+    /// Whether a callback of the application's may let pass what does not verify.
+    pub(crate) by_callback: bool,
 }
 
 impl Demand {
@@ -126,8 +167,12 @@ impl Demand {
         if !self.verify.contains(SslVerifyMode::PEER) {
             return Ok(());
         }
-        if self.verify.contains(SslVerifyMode::FAIL_IF_NO_PEER_CERT) && !stamp.authenticated {
-            return Err(Reason::Unauthenticated);
+        let demands = self.verify.contains(SslVerifyMode::FAIL_IF_NO_PEER_CERT);
+        match stamp.client {
+            ClientIs::Anonymous if demands => return Err(Reason::Unauthenticated),
+            // It passed where a callback let it.
+            ClientIs::Unverified if !self.by_callback => return Err(Reason::Unauthenticated),
+            _ => {}
         }
         if stamp.authority != self.authority {
             return Err(Reason::OtherBinding);
@@ -143,8 +188,8 @@ pub(crate) struct Claims {
     pub(crate) expires_at: SystemTime,
     /// Whether it carries a session id context.
     pub(crate) has_context: bool,
-    /// Whether it carries a client certificate.
-    pub(crate) has_certificate: bool,
+    /// Whether it carries a client certificate or raw public key.
+    pub(crate) has_credential: bool,
     pub(crate) stamp: Option<Stamp>,
 }
 
@@ -154,7 +199,7 @@ impl Claims {
             version: session.protocol_version(),
             expires_at: expires_at(session),
             has_context: !ffi::id_context(session).is_empty(),
-            has_certificate: ffi::peer_certificate(session).is_some(),
+            has_credential: ffi::credential(session).is_some(),
             stamp: Stamp::from_bytes(ffi::appdata(session)),
         }
     }
@@ -177,7 +222,7 @@ pub(crate) struct Here {
     pub(crate) lifetime: u64,
     /// Sessions of full handshakes up to this second have been forgotten.
     pub(crate) cutoff: Option<u64>,
-    /// Whether sessions with a client certificate are resumed.
+    /// Whether sessions with a client certificate or raw public key are resumed.
     pub(crate) certificates: bool,
     pub(crate) now: SystemTime,
 }
@@ -206,7 +251,7 @@ pub(crate) fn check(claims: &Claims, here: &Here) -> Result<Stamp, Reason> {
     if stamp.binding != here.binding {
         return Err(Reason::OtherBinding);
     }
-    if claims.has_certificate && !here.certificates {
+    if claims.has_credential && !here.certificates {
         return Err(Reason::ClientCertificate);
     }
     Ok(stamp)

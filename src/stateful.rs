@@ -124,7 +124,7 @@ pub(crate) fn get_session(ssl: &mut SslRef, id: &[u8], now: SystemTime) -> Optio
     }
     match found {
         Ok((session, stamp)) => {
-            connection.supply(Source::Store, stamp, ffi::peer_certificate(&session));
+            connection.supply(Source::Store, stamp, ffi::credential(&session));
             if !once {
                 connection.give(key);
             }

@@ -127,7 +127,7 @@ pub(crate) fn decide(ssl: &mut SslRef, ticket: &Ticket<'_>, now: SystemTime) -> 
     let connection = ffi::connection_mut(ssl)?;
     match admitted {
         Ok(stamp) => {
-            connection.supply(Source::Ticket, stamp, ffi::peer_certificate(session));
+            connection.supply(Source::Ticket, stamp, ffi::credential(session));
         }
         Err(reason) => {
             connection.decline_candidate(&identity, reason);

@@ -49,6 +49,15 @@ fn start(ssl: &mut SslRef) -> Option<()> {
     if !ssl.is_server() || !is_new {
         return None;
     }
+    if let Some(before) = connection(ssl) {
+        // `SSL_clear` leaves what we have denied the connection before, and its session, which would be taken
+        // for that of this one.
+        if let Some(tickets) = before.denied_tickets() {
+            ssl.set_num_tickets(tickets).ok()?;
+        }
+        // SAFETY: takes the session out of a live SSL, whose handshake has not begun.
+        unsafe { sys::SSL_set_session(ssl.as_ptr(), ptr::null_mut()) };
+    }
     let usurped = owner.usurped_at(ssl);
     let mut new = Connection::new(owner, SystemTime::now());
     if let Some(reason) = usurped {
@@ -124,8 +133,7 @@ fn step(ssl: &mut SslRef) {
     };
     if goes_on {
         if binding::is_refused(ssl, connection) || binding::is_too_large(ssl, connection) {
-            // Before TLS 1.3 tickets are due; an error leaves the client some that will be declined.
-            let _ = ssl.set_num_tickets(0);
+            deny_tickets(ssl);
         }
         return;
     }
@@ -136,6 +144,17 @@ fn step(ssl: &mut SslRef) {
     let both = SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN;
     // SAFETY: sets a field of a live SSL.
     unsafe { sys::SSL_set_shutdown(ssl.as_ptr(), both) };
+}
+
+/// Before TLS 1.3 tickets are due; an error leaves the client some that will be declined.
+fn deny_tickets(ssl: &mut SslRef) {
+    let tickets = ssl.num_tickets();
+    if tickets > 0
+        && ssl.set_num_tickets(0).is_ok()
+        && let Some(connection) = connection_mut(ssl)
+    {
+        connection.deny_tickets(tickets);
+    }
 }
 
 /// After a ticket has been made it is known whether OpenSSL called us for it. There is no other way to know

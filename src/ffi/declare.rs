@@ -7,6 +7,9 @@ use openssl_sys as sys;
 /// `SSL_CTX_set_info_callback`'s argument.
 pub(crate) type InfoCallback = unsafe extern "C" fn(*const sys::SSL, c_int, c_int);
 
+/// `SSL_CTX_set_verify`'s argument, and `X509_STORE_set_verify_cb`'s.
+pub(super) type VerifyCallback = unsafe extern "C" fn(c_int, *mut sys::X509_STORE_CTX) -> c_int;
+
 pub(super) type NewSessionCallback =
     unsafe extern "C" fn(*mut sys::SSL, *mut sys::SSL_SESSION) -> c_int;
 pub(super) type GetSessionCallback =
@@ -89,6 +92,27 @@ unsafe extern "C" {
         session: *mut sys::SSL_SESSION,
         seconds: c_long,
     ) -> c_long;
+    #[cfg(openssl320)]
+    pub(super) fn SSL_SESSION_get0_peer_rpk(session: *mut sys::SSL_SESSION) -> *mut sys::EVP_PKEY;
+    pub(super) fn SSL_get_verify_callback(ssl: *const sys::SSL) -> Option<VerifyCallback>;
+    pub(super) fn SSL_CTX_get_verify_callback(ctx: *const sys::SSL_CTX) -> Option<VerifyCallback>;
+    pub(super) fn X509_STORE_get_verify_cb(store: *const sys::X509_STORE)
+    -> Option<VerifyCallback>;
+    pub(super) fn X509_STORE_get0_param(
+        store: *const sys::X509_STORE,
+    ) -> *mut sys::X509_VERIFY_PARAM;
+    pub(super) fn X509_VERIFY_PARAM_set1(
+        to: *mut sys::X509_VERIFY_PARAM,
+        from: *const sys::X509_VERIFY_PARAM,
+    ) -> c_int;
+    pub(super) fn X509_VERIFY_PARAM_get_depth(param: *const sys::X509_VERIFY_PARAM) -> c_int;
+    pub(super) fn X509_VERIFY_PARAM_get_hostflags(param: *const sys::X509_VERIFY_PARAM) -> c_uint;
+    pub(super) fn X509_VERIFY_PARAM_get0_host(
+        param: *mut sys::X509_VERIFY_PARAM,
+        index: c_int,
+    ) -> *mut c_char;
+    pub(super) fn X509_VERIFY_PARAM_get1_ip_asc(param: *mut sys::X509_VERIFY_PARAM) -> *mut c_char;
+    pub(super) fn X509_VERIFY_PARAM_get0_email(param: *mut sys::X509_VERIFY_PARAM) -> *mut c_char;
     pub(super) fn SSL_SESSION_get0_peer(session: *mut sys::SSL_SESSION) -> *mut sys::X509;
     pub(super) fn SSL_CTX_get_client_CA_list(
         ctx: *const sys::SSL_CTX,

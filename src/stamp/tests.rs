@@ -11,7 +11,7 @@ fn stamp() -> Stamp {
         time: NOW - 100,
         binding: binding(b"shop", Some(b"a.example"), b""),
         authority: None,
-        authenticated: false,
+        client: ClientIs::Anonymous,
     }
 }
 
@@ -20,7 +20,7 @@ fn claims() -> Claims {
         version: SslVersion::TLS1_3,
         expires_at: at(NOW + 1),
         has_context: true,
-        has_certificate: false,
+        has_credential: false,
         stamp: Some(stamp()),
     }
 }
@@ -153,78 +153,100 @@ fn bindings_differ_by_scope_name_and_generation_and_not_by_case() {
     declined(&claims(), &elsewhere, Reason::OtherBinding);
 }
 
+fn authority(certificates: &[[u8; 32]], names: &[&str]) -> Authority {
+    Authority {
+        certificates: certificates.to_vec(),
+        names: names.iter().map(|name| name.as_bytes().to_vec()).collect(),
+        rules: vec![1, -1],
+        demanded: vec![],
+        by_callback: false,
+    }
+}
+
 #[test]
-fn authorities_do_not_depend_on_order_and_tell_certificates_from_names() {
+fn authorities_do_not_depend_on_order_and_tell_all_that_is_in_them() {
     let (a, b) = ([1; 32], [2; 32]);
-    let names = || vec![b"x".to_vec(), b"y".to_vec()];
-    let one = authority(vec![a, b], names());
-    assert_eq!(
-        one,
-        authority(vec![b, a], names().into_iter().rev().collect())
-    );
-    assert_ne!(one, authority(vec![a], names()));
-    assert_ne!(one, authority(vec![a, b], vec![]));
-    assert_ne!(
-        authority(vec![], vec![a.to_vec()]),
-        authority(vec![a], vec![])
-    );
+    let one = || authority(&[a, b], &["x", "y"]);
+    assert_eq!(one().hash(), authority(&[b, a], &["y", "x"]).hash());
+    let others = [
+        authority(&[a], &["x", "y"]),
+        authority(&[a, b], &[]),
+        authority(&[a, b], &["xy"]),
+        Authority {
+            rules: vec![1, 0],
+            ..one()
+        },
+        Authority {
+            demanded: vec![b"x".to_vec()],
+            ..one()
+        },
+        Authority {
+            by_callback: true,
+            ..one()
+        },
+    ];
+    for (i, other) in others.into_iter().enumerate() {
+        assert_ne!(one().hash(), other.hash(), "{i}");
+    }
+    let a_name = Authority {
+        names: vec![a.to_vec()],
+        ..authority(&[], &[])
+    };
+    assert_ne!(a_name.hash(), authority(&[a], &[]).hash());
 }
 
 #[test]
 fn a_demand_is_met_by_a_session_made_under_it() {
-    let (ours, theirs) = (authority(vec![[1; 32]], vec![]), authority(vec![], vec![]));
+    use ClientIs::{Anonymous, Unverified, Verified};
+
+    let ours = authority(&[[1; 32]], &[]).hash();
+    let (ours, theirs) = (Some(ours), Some(authority(&[], &[]).hash()));
     let peer = SslVerifyMode::PEER;
     let must = peer | SslVerifyMode::FAIL_IF_NO_PEER_CERT;
     let none = SslVerifyMode::NONE;
+    let (unauthenticated, other) = (Err(Reason::Unauthenticated), Err(Reason::OtherBinding));
     let table = [
-        // Demanded here, and made with: authority, certificate.
-        (none, None, None, false, Ok(())),
-        (none, None, Some(ours), true, Ok(())),
-        (peer, Some(ours), None, false, Err(Reason::OtherBinding)),
-        (peer, Some(ours), Some(ours), false, Ok(())),
-        (peer, Some(ours), Some(ours), true, Ok(())),
-        (
-            peer,
-            Some(ours),
-            Some(theirs),
-            true,
-            Err(Reason::OtherBinding),
-        ),
-        (must, Some(ours), None, false, Err(Reason::Unauthenticated)),
-        (
-            must,
-            Some(ours),
-            Some(ours),
-            false,
-            Err(Reason::Unauthenticated),
-        ),
-        (must, Some(ours), Some(ours), true, Ok(())),
-        (
-            must,
-            Some(ours),
-            Some(theirs),
-            true,
-            Err(Reason::OtherBinding),
-        ),
+        // Demanded here, and made with: authority, client.
+        (none, None, None, Anonymous, Ok(())),
+        (none, None, ours, Verified, Ok(())),
+        (none, None, ours, Unverified, Ok(())),
+        (peer, ours, None, Anonymous, other),
+        (peer, ours, ours, Anonymous, Ok(())),
+        (peer, ours, ours, Verified, Ok(())),
+        (peer, ours, ours, Unverified, unauthenticated),
+        (peer, ours, theirs, Verified, other),
+        (must, ours, None, Anonymous, unauthenticated),
+        (must, ours, ours, Anonymous, unauthenticated),
+        (must, ours, ours, Verified, Ok(())),
+        (must, ours, ours, Unverified, unauthenticated),
+        (must, ours, theirs, Verified, other),
     ];
-    for (i, (verify, demanded, made, authenticated, expected)) in table.into_iter().enumerate() {
+    for (i, (verify, authority, made, client, expected)) in table.into_iter().enumerate() {
         let stamp = Stamp {
             authority: made,
-            authenticated,
+            client,
             ..stamp()
         };
-        let demand = Demand {
+        let mut demand = Demand {
             verify,
-            authority: demanded,
+            authority,
+            by_callback: false,
         };
         assert_eq!(demand.is_met_by(&stamp), expected, "row {i}");
+        // Where a callback decides, what did not verify may have passed.
+        demand.by_callback = true;
+        let expected = match client {
+            Unverified => Ok(()),
+            _ => expected,
+        };
+        assert_eq!(demand.is_met_by(&stamp), expected, "row {i}, callback");
     }
 }
 
 #[test]
 fn client_certificates_can_be_refused() {
     let with = Claims {
-        has_certificate: true,
+        has_credential: true,
         ..claims()
     };
     assert!(check(&with, &here()).is_ok());
@@ -265,7 +287,11 @@ fn stamps_survive_their_bytes_and_nothing_else_is_one() {
         stamp(),
         Stamp {
             authority: Some([7; 16]),
-            authenticated: true,
+            client: ClientIs::Verified,
+            ..stamp()
+        },
+        Stamp {
+            client: ClientIs::Unverified,
             ..stamp()
         },
     ] {
@@ -280,9 +306,13 @@ fn stamps_survive_their_bytes_and_nothing_else_is_one() {
         }
         assert_eq!(Stamp::from_bytes(&[&bytes[..], &[0]].concat()), None);
         let mut other = bytes.clone();
-        other[0] = 2;
+        other[0] = 1;
         assert_eq!(Stamp::from_bytes(&other), None);
-        other[..2].copy_from_slice(&[1, 2]);
-        assert_eq!(Stamp::from_bytes(&other), None, "a flag that is not known");
+        other[..2].copy_from_slice(&[2, 3]);
+        assert_eq!(
+            Stamp::from_bytes(&other),
+            None,
+            "a client that is not known"
+        );
     }
 }

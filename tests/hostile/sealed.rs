@@ -139,7 +139,7 @@ fn only_a_whole_stamp_of_this_name_and_lifetime_resumes() {
         for_all(300, stamp_like(own.clone()), |stamp| {
             let ticket = seal(&with_field(&session, STAMP, Some(&stamp)));
             let outcome = guest.offer(&ticket);
-            let is_whole = [26, 42].contains(&stamp.len()) && stamp[0] == 1 && stamp[1] <= 1;
+            let is_whole = [26, 42].contains(&stamp.len()) && stamp[0] == 2 && stamp[1] <= 2;
             let is_ours = is_whole && stamp[10..26] == own[10..26];
             let time = |stamp: &[u8]| u64::from_be_bytes(stamp[2..10].try_into().unwrap());
             let from_now = if is_whole {
