@@ -1,7 +1,7 @@
 //! What of a connection goes into stamps, and is held against them: when a session is made, when
 //! one is looked up, and again after a server name callback may have raised the demand.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use openssl::asn1::{Asn1Time, Asn1TimeRef};
 use openssl::ssl::{NameType, SslRef, SslSessionRef, SslVerifyMode, SslVersion};
@@ -9,6 +9,7 @@ use openssl::x509::{X509Ref, X509VerifyResult};
 
 use crate::connection::Connection;
 use crate::ffi::{self, CredentialRef, Verification};
+use crate::late;
 use crate::outcome::Reason;
 use crate::overridden::Setting;
 use crate::purpose;
@@ -118,12 +119,17 @@ fn unique() -> Binding {
 
 /// Hashes what a context verifies clients against before the first of them: verification may load more
 /// certificates into the store.
-pub(crate) fn prepare(ssl: &SslRef, connection: &Connection) {
+fn prepare(ssl: &SslRef, connection: &Connection) {
     if ffi::verify_mode(ssl).contains(SslVerifyMode::PEER)
         && ffi::applied(ssl.ssl_context()).is_some()
     {
         demand(ssl, connection);
     }
+}
+
+/// What is demanded of the client before any callback of its handshake has been called.
+pub(crate) fn first_demand(ssl: &SslRef) -> Option<Demand> {
+    Some(demand(ssl, ffi::connection(ssl)?))
 }
 
 /// Whether the connection's policy resumes this session here.
@@ -155,10 +161,8 @@ pub(crate) fn admit(ssl: &SslRef, session: &SslSessionRef, here: &Here) -> Resul
             return Err(Reason::Forgotten);
         }
     }
-    connection
-        .owner()
-        .missed()
-        .is_met_by(&stamp, unix_seconds(here.now))?;
+    let now = unix_seconds(here.now);
+    late::is_met_by(&stamp, connection.owner().late(), policy.late(), now)?;
     demand(ssl, connection).is_met_by(&stamp)?;
     Ok(stamp)
 }
@@ -189,13 +193,33 @@ pub(crate) fn may_go_on(ssl: &SslRef, connection: &Connection) -> bool {
     let demand = demand(ssl, connection);
     let met = demand.is_met_by(&stamp).is_ok();
     if !met {
-        let until = unix_seconds(SystemTime::now()).saturating_add(REMEMBERED.as_secs());
-        connection
-            .owner()
-            .missed()
-            .remember(stamp.binding, demand, until);
+        note_demand(connection, stamp.binding, Some(demand));
     }
     met
+}
+
+/// A full handshake is complete: takes down what was demanded of the client after its offer was looked up. A
+/// demand of the certificate callback shows nowhere else: OpenSSL does not call it when it resumes.
+pub(crate) fn note_late_demand(ssl: &SslRef, connection: &Connection) {
+    let demand = demand(ssl, connection);
+    let is_late = demand.verify.contains(SslVerifyMode::PEER)
+        && connection
+            .first_demand()
+            .is_none_or(|first| *first != demand);
+    let name = ssl.servername_raw(NameType::HOST_NAME);
+    let binding = connection.owner().binding(name);
+    note_demand(connection, binding, is_late.then_some(demand));
+}
+
+/// For as long as sessions live that do not meet it.
+fn note_demand(connection: &Connection, binding: Binding, late: Option<Demand>) {
+    let policy = connection.policy();
+    let now = unix_seconds(SystemTime::now());
+    let late = late.map(|demand| (demand, now.saturating_add(policy.longest_lifetime())));
+    connection.owner().late().note(binding, late, now);
+    if late.is_some() {
+        policy.late().note(binding, late, now);
+    }
 }
 
 /// Whether what is resumed is an external pre-shared key of TLS 1.3, which is the application's affair, and
@@ -204,9 +228,6 @@ fn is_external_psk(ssl: &SslRef) -> bool {
     let of_handshake = |session| ffi::shielded(true, || ffi::has_ticket_age(session));
     ssl.version2() == Some(SslVersion::TLS1_3) && !ssl.session().is_none_or(of_handshake)
 }
-
-/// How long a demand that came too late is remembered. After that one more connection may fail.
-const REMEMBERED: Duration = Duration::from_secs(3_600);
 
 /// The stamp of the session that a connection resumes.
 pub(crate) fn resumed_stamp(ssl: &SslRef) -> Option<Stamp> {

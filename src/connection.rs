@@ -13,7 +13,7 @@ use crate::ffi::{self, Credential, CredentialRef, Verification};
 use crate::outcome::{Handshake, Outcome, Reason, Source};
 use crate::overridden::Setting;
 use crate::resumption::Resumption;
-use crate::stamp::{Binding, Stamp, unix_seconds};
+use crate::stamp::{Binding, Demand, Stamp, unix_seconds};
 use crate::stateful;
 use crate::stats::{Counter, Counters, TicketFate};
 use crate::store::SessionKey;
@@ -37,6 +37,7 @@ pub(crate) struct Connection {
     asks_ahead: bool,
     /// The client's certificate or key that the stamp of the connection's session speaks of.
     credential: Mutex<Option<Credential>>,
+    first_demand: Option<Demand>,
     /// The session, still in the store, that OpenSSL was given to resume.
     given: Option<SessionKey>,
     /// The sessions in the store that are this connection's: the one it resumed, and those it made.
@@ -89,6 +90,7 @@ impl Connection {
             candidates: Mutex::default(),
             asks_ahead: false,
             credential: Mutex::default(),
+            first_demand: None,
             given: None,
             resumed: None,
             made: Vec::new(),
@@ -164,6 +166,15 @@ impl Connection {
             Offered::Supplied(_, stamp) => Some(stamp),
             Offered::Nothing | Offered::Declined(_) => None,
         }
+    }
+
+    pub(crate) fn set_first_demand(&mut self, demand: Option<Demand>) {
+        self.first_demand = demand;
+    }
+
+    /// What was demanded of the client when the handshake began.
+    pub(crate) fn first_demand(&self) -> Option<&Demand> {
+        self.first_demand.as_ref()
     }
 
     pub(crate) fn started(&self) -> u64 {

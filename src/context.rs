@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use crate::error::Error;
 use crate::ffi::{self, Verification};
-use crate::missed::Missed;
+use crate::late::LateDemands;
 use crate::outcome::{Outcome, Reason};
 use crate::overridden::{Overridden, Setting};
 use crate::resumption::Resumption;
@@ -38,8 +38,8 @@ pub(crate) struct Applied {
     /// Whether the session id context has been compared.
     id_context_compared: AtomicBool,
     overridden: Overridden,
-    /// Of this context's connections only: elsewhere the same name may demand something else.
-    missed: Missed,
+    /// What its own connections have seen: elsewhere the same name may demand something else.
+    late: LateDemands,
     /// The hashes of what clients are verified against, made once: certificates may be many. One is that of
     /// the context itself; with what a switch to it brings along, or a connection's own settings, it differs.
     authorities: [OnceLock<(Verification, Option<X509Store>, Binding)>; 3],
@@ -52,8 +52,8 @@ impl Applied {
         &self.policy
     }
 
-    pub(crate) fn missed(&self) -> &Missed {
-        &self.missed
+    pub(crate) fn late(&self) -> &LateDemands {
+        &self.late
     }
 
     pub(crate) fn info_before(&self) -> Option<ffi::InfoCallback> {
@@ -148,7 +148,7 @@ impl Applied {
             compared: OnceLock::new(),
             overridden: Overridden::default(),
             id_context_compared: AtomicBool::new(true),
-            missed: Missed::default(),
+            late: LateDemands::default(),
             authorities: Default::default(),
             named: Mutex::default(),
         })
@@ -235,7 +235,7 @@ impl SslContextBuilderExt for SslContextBuilder {
             compared: OnceLock::new(),
             overridden: Overridden::default(),
             id_context_compared: AtomicBool::new(false),
-            missed: Missed::default(),
+            late: LateDemands::default(),
             authorities: Default::default(),
             named: Mutex::default(),
         })?;

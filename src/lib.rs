@@ -12,10 +12,10 @@ mod forgotten;
 mod guard;
 mod hkdf;
 mod keys;
+mod late;
 mod masters;
 #[cfg(feature = "metrics")]
 pub mod metrics;
-mod missed;
 mod outcome;
 mod overridden;
 mod purpose;

@@ -11,6 +11,7 @@ use crate::accept::Suspension;
 use crate::forgotten::Forgotten;
 use crate::guard::{DropShield, catch};
 use crate::keys::TicketKeys;
+use crate::late::LateDemands;
 use crate::masters::Masters;
 use crate::outcome::Outcome;
 use crate::stamp::unix_seconds;
@@ -57,6 +58,7 @@ pub struct Resumption {
 struct Shared {
     counters: Counters,
     forgotten: Forgotten,
+    late: LateDemands,
     masters: Masters,
     /// When the newest handshake began, in seconds since the Unix epoch. Not always in the past:
     /// the clock may have been ahead.

@@ -65,9 +65,8 @@ fn start(ssl: &mut SslRef) -> Option<()> {
         new.decline(reason);
     }
     ssl.set_ex_data(*CONNECTION.get()?, new);
-    if let Some(connection) = connection(ssl) {
-        binding::prepare(ssl, connection);
-    }
+    let demand = binding::first_demand(ssl);
+    connection_mut(ssl)?.set_first_demand(demand);
     // From now on whatever context the connection is switched to.
     // SAFETY: `ssl` is live, and so is a callback: a function.
     unsafe { SSL_set_info_callback(ssl.as_ptr(), Some(info)) };
@@ -84,6 +83,9 @@ fn done(ssl: &mut SslRef) -> Option<()> {
     let reused = ssl.session_reused();
     let resumed = binding::resumed_stamp(ssl).filter(|_| reused);
     let first = connection(ssl)?.outcome().is_none();
+    if first && !reused {
+        binding::note_late_demand(ssl, connection(ssl)?);
+    }
     connection_mut(ssl)?.complete(version, reused, resumed);
     if first
         && version == SslVersion::TLS1_3

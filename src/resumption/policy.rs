@@ -11,6 +11,7 @@ use crate::context::Settings;
 use crate::ffi;
 use crate::forgotten::Forgotten;
 use crate::keys::TicketKeys;
+use crate::late::LateDemands;
 use crate::masters::{Master, Masters};
 use crate::outcome::Outcome;
 use crate::stamp::{self, Binding, unix_seconds};
@@ -89,6 +90,11 @@ impl Resumption {
 
     pub(crate) fn forgotten(&self) -> &Forgotten {
         &self.shared.forgotten
+    }
+
+    /// What contexts of the policy have seen demanded late.
+    pub(crate) fn late(&self) -> &LateDemands {
+        &self.shared.late
     }
 
     /// In seconds. Contexts may have been given a clone with a longer lifetime.

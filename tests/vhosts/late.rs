@@ -69,7 +69,9 @@ fn a_demand_that_came_too_late_is_remembered_where_it_was_made() {
         let before = policy.stats().failed_closed;
         let (_, refused) = try_meet(&admin.b, &client, met.next());
         assert!(refused.is_some(), "{what}");
-        assert_eq!(policy.stats().failed_closed, before + 1, "{what}");
+        // Once for the policy, whose other contexts know it from then on and need not fail the connection.
+        let first = u64::from(kind == Kind::Tls12);
+        assert_eq!(policy.stats().failed_closed, before + first, "{what}");
         let resumed = meet(&public, &client, met.next());
         assert!(resumed.client.resumed, "{what}");
     }

@@ -5,6 +5,7 @@
 mod common;
 
 mod cas;
+mod certificate_callback;
 mod certificates;
 mod hello_retry;
 mod late;

@@ -1,0 +1,143 @@
+//! Demands of the certificate callback (`SSL_CTX_set_cert_cb`), which OpenSSL does not call when it resumes.
+
+use std::ffi::{c_int, c_void};
+use std::ptr;
+
+use foreign_types::ForeignTypeRef;
+use openssl::ssl::{NameType, SslContext, SslRef};
+use openssl_resumption::{
+    Handshake::{Full, Resumed},
+    Reason, Resumption,
+};
+
+use crate::common::*;
+use crate::switch::Switch;
+
+type Callback = unsafe extern "C" fn(*mut openssl_sys::SSL, *mut c_void) -> c_int;
+
+#[expect(
+    unsafe_code,
+    reason = "the `openssl` crate does not have this function"
+)]
+unsafe extern "C" {
+    fn SSL_CTX_set_cert_cb(
+        ctx: *mut openssl_sys::SSL_CTX,
+        callback: Option<Callback>,
+        arg: *mut c_void,
+    );
+}
+
+/// Demands a certificate of all names but "open.example", once it is switched on.
+#[expect(unsafe_code, reason = "a callback of OpenSSL's")]
+unsafe extern "C" fn demand(ssl: *mut openssl_sys::SSL, armed: *mut c_void) -> c_int {
+    // SAFETY: OpenSSL passes a live connection that is this thread's alone.
+    let ssl = unsafe { SslRef::from_ptr_mut(ssl) };
+    // SAFETY: the switch that `server` has leaked.
+    let armed = unsafe { &*armed.cast::<Switch>() };
+    if armed.is_on() && ssl.servername(NameType::HOST_NAME) != Some("open.example") {
+        ssl.set_verify(DEMAND);
+    }
+    1
+}
+
+/// A server with such a callback.
+fn server(policy: &Resumption, ca: &Identity, armed: &Switch) -> SslContext {
+    let armed = ptr::from_mut(Box::leak(Box::new(armed.clone())));
+    context_with(policy, |builder| {
+        builder.cert_store_mut().add_cert(ca.cert.clone()).unwrap();
+        #[expect(unsafe_code, reason = "as above")]
+        // SAFETY: the callback is one for this argument, which lives for ever.
+        unsafe {
+            SSL_CTX_set_cert_cb(builder.as_ptr(), Some(demand), armed.cast());
+        }
+    })
+}
+
+#[test]
+fn a_demand_that_has_always_been_is_in_the_session_and_resumes() {
+    let (ca, me) = ca_and_client();
+    for (what, policy, kind) in resuming_clients() {
+        let armed = Switch::default();
+        armed.turn_on();
+        let server = server(&policy, &ca, &armed);
+        let client = client_as(kind, &me).server_name("a.example");
+        let [first, second] = meet_twice(&server, &client);
+        assert!(first.authenticated, "{what}");
+        assert!(matches!(second.agreed(), Resumed(_)), "{what}");
+        assert!(second.authenticated, "{what}");
+        // Another context of the policy, a certificate that was reloaded say.
+        let reloaded = self::server(&policy, &ca, &armed);
+        let third = meet(&reloaded, &client, second.next());
+        assert!(matches!(third.agreed(), Resumed(_)), "{what}");
+    }
+}
+
+/// It is known from the first full handshake in which the callback makes it, also at other contexts of the
+/// policy. Before that nobody can know it: the session from before resumes.
+#[test]
+fn a_demand_that_is_new_is_held_against_sessions_once_a_full_handshake_has_shown_it() {
+    let (ca, me) = ca_and_client();
+    for (what, policy, kind) in resuming_clients() {
+        let armed = Switch::default();
+        let server = server(&policy, &ca, &armed);
+        let anonymous = Client::new(kind).unwrap().server_name("a.example");
+        let first = meet(&server, &anonymous, None);
+        armed.turn_on();
+        let unknown = meet(&server, &anonymous, first.next());
+        assert!(matches!(unknown.agreed(), Resumed(_)), "{what}");
+
+        let known = client_as(kind, &me).server_name("a.example");
+        assert!(meet(&server, &known, None).authenticated, "{what}");
+        let reloaded = self::server(&policy, &ca, &armed);
+        for server in [&server, &reloaded] {
+            for session in [&first, &unknown] {
+                let (met, refused) = try_meet(server, &anonymous, session.next());
+                assert!(met.is_err() && refused.is_some(), "{what}");
+            }
+            // With its certificate the client does a full handshake, and resumes from then on.
+            let full = meet(server, &known, first.next());
+            assert_eq!(full.agreed(), Full(Reason::Unauthenticated), "{what}");
+            let resumed = meet(server, &known, full.next());
+            assert!(matches!(resumed.agreed(), Resumed(_)), "{what}");
+        }
+        assert_eq!(policy.stats().failed_closed, 0, "{what}");
+    }
+}
+
+#[test]
+fn a_demand_of_one_name_is_not_held_against_sessions_of_another() {
+    let (ca, me) = ca_and_client();
+    for (what, policy, kind) in resuming_clients() {
+        let armed = Switch::default();
+        let server = server(&policy, &ca, &armed);
+        let open = Client::new(kind).unwrap().server_name("open.example");
+        let closed = Client::new(kind).unwrap().server_name("closed.example");
+        let [from_open, from_closed] = [&open, &closed].map(|client| meet(&server, client, None));
+        armed.turn_on();
+        let known = client_as(kind, &me).server_name("closed.example");
+        assert!(meet(&server, &known, None).authenticated, "{what}");
+
+        let resumed = meet(&server, &open, from_open.next());
+        assert!(matches!(resumed.agreed(), Resumed(_)), "{what}");
+        let (met, refused) = try_meet(&server, &closed, from_closed.next());
+        assert!(met.is_err() && refused.is_some(), "{what}");
+        let crossed = try_meet(&server, &closed, from_open.next());
+        assert!(crossed.0.is_err(), "{what}");
+    }
+}
+
+/// Until then a new generation ends sessions of before, as SECURITY.md says.
+#[test]
+fn a_new_generation_ends_the_sessions_from_before_a_demand() {
+    let (ca, _) = ca_and_client();
+    for (what, policy, kind) in resuming_clients() {
+        let armed = Switch::default();
+        let before = server(&policy, &ca, &armed);
+        let client = Client::new(kind).unwrap().server_name("a.example");
+        let first = meet(&before, &client, None);
+        armed.turn_on();
+        let after = server(&policy.generation("demands"), &ca, &armed);
+        let (met, refused) = try_meet(&after, &client, first.next());
+        assert!(met.is_err() && refused.is_some(), "{what}");
+    }
+}
