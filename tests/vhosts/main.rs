@@ -12,3 +12,4 @@ mod late;
 mod matrix;
 mod past_us;
 mod switch;
+mod verification;
