@@ -8,10 +8,10 @@
 #![allow(missing_docs, reason = "no public interface")]
 
 use std::env;
-use std::fs;
-use std::process::Command;
 use std::thread;
 
+#[path = "support/callgrind.rs"]
+mod callgrind;
 mod support;
 
 use support::{CASES, Case, Pair, Variant, counted, uncounted};
@@ -54,29 +54,10 @@ fn run(variant: Variant, case: Case, handshakes: u64) {
 
 /// The instructions of one handshake.
 fn count(variant: Variant, case: Case, handshakes: u64) -> u64 {
-    let out = env::temp_dir().join(format!("callgrind.{}.{case}.{variant}", std::process::id()));
-    let done = Command::new("valgrind")
-        .args([
-            "--quiet",
-            "--tool=callgrind",
-            "--toggle-collect=*support::counted*",
-        ])
-        .arg(format!("--callgrind-out-file={}", out.display()))
-        .arg(env::current_exe().expect("this program"))
-        .args([
-            case.to_string(),
-            variant.to_string(),
-            handshakes.to_string(),
-        ])
-        .status()
-        .expect("valgrind; on Debian: apt install valgrind");
-    assert!(done.success(), "{variant} {case}: {done}");
-    let profile = fs::read_to_string(&out).expect("what callgrind wrote");
-    fs::remove_file(&out).expect("the file just read");
-    let total = profile
-        .lines()
-        .find_map(|line| line.strip_prefix("totals: "));
-    let total: u64 = total.and_then(|n| n.trim().parse().ok()).expect("a total");
-    assert!(total > 0, "nothing was counted");
-    total / handshakes
+    let args = [
+        case.to_string(),
+        variant.to_string(),
+        handshakes.to_string(),
+    ];
+    callgrind::count("*support::counted*", &args.each_ref().map(String::as_str)) / handshakes
 }

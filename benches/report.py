@@ -2,8 +2,8 @@
 """Runs the benchmarks, and writes their tables into benches/README.md and charts beside it.
 
 Needs valgrind and nginx. Without arguments all of them, which takes about twenty minutes;
-else those that are named: instructions, handshake, store, nginx. `check` counts instructions, writes
-nothing, and fails if resumption has become dearer.
+else those that are named: instructions, mentions, handshake, store, nginx. `check` counts instructions,
+writes nothing, and fails if resumption, or a hello that is made to be dear, has become dearer.
 """
 
 import csv
@@ -28,6 +28,8 @@ LIMITS = {
     "stateful": {"tls12": 1.10, "tls13": 1.03, "tls12_certificate": 1.05, "tls13_certificate": 1.05},
     "stateless": {"tls12": 1.02, "tls13": 1.02},
 }
+# The same for one hello that mentions a session as often as it can.
+LIMIT_OF_MENTIONS = 3
 # What the allocator and the OpenSSL at hand may add.
 SLACK = 0.005
 # How often `handshake` measures all servers; ratios are taken within a round.
@@ -131,8 +133,26 @@ def check():
             print(f"{server}, {CASES[case]}: {ratio:.4f} of {NAMES[base(server)]}, at most {limit} + {SLACK}")
             if ratio > limit + SLACK:
                 dear.append(f"{server}, {CASES[case]}")
+    for row in count_mentions():
+        print(f"one hello, {row['policy']}, {row['client']}: {row['ratio']:.2f}, at most {LIMIT_OF_MENTIONS}")
+        if row["ratio"] > LIMIT_OF_MENTIONS:
+            dear.append(f"one hello, {row['policy']}, {row['client']}")
     if dear:
         raise SystemExit(f"dearer than it is to be: {'; '.join(dear)}")
+
+
+def count_mentions():
+    rows = list(csv.DictReader(io.StringIO(bench("mentions"))))
+    return [row | {"ratio": int(row["instructions"]) / int(row["baseline"])} for row in rows]
+
+
+def mentions():
+    figures = {}
+    for row in count_mentions():
+        text = f"{int(row['instructions']) / 1000:,.0f} ({row['ratio']:.2f})"
+        figures.setdefault(row["policy"], {})[row["client"]] = text
+    rows = [[f"**{policy}**"] + list(texts.values()) for policy, texts in figures.items()]
+    return table(["thousands of instructions", "anonymous client", "client with a certificate"], rows)
 
 
 def handshake():
@@ -219,7 +239,7 @@ def machine():
 def main():
     if sys.argv[1:] == ["check"]:
         return check()
-    parts = [instructions, handshake, store, nginx]
+    parts = [instructions, mentions, handshake, store, nginx]
     names = sys.argv[1:] or [part.__name__ for part in parts]
     if unknown := set(names) - {part.__name__ for part in parts}:
         raise SystemExit(f"no such benchmark: {', '.join(unknown)}")

@@ -65,7 +65,7 @@ fn demand(ssl: &SslRef, connection: &Connection) -> Demand {
     Demand {
         verify,
         authority: how.as_ref().map(|how| authority(ssl, connection, how)),
-        by_callback: how.is_some_and(|how| how.is_by_callback()),
+        by_callback: how.as_ref().is_some_and(Verification::is_by_callback),
     }
 }
 
@@ -73,7 +73,7 @@ fn demand(ssl: &SslRef, connection: &Connection) -> Demand {
 /// CAs, so it is made once for a context, or for a connection with something of its own.
 fn authority(ssl: &SslRef, connection: &Connection, how: &Verification) -> Binding {
     let context = ffi::applied(ssl.ssl_context());
-    let policy = context.map_or(connection.policy(), |context| context.policy());
+    let policy = context.map_or_else(|| connection.policy(), |context| context.policy());
     let make = || ffi::shielded(None, || hash(ssl, policy, how)).unwrap_or_else(unique);
     context
         .filter(|_| ffi::is_of_context(how, ssl))

@@ -187,6 +187,12 @@ pub trait SslContextBuilderExt: sealed::Sealed {
     /// store), and, in a ClientHello callback, the session id context. So give the contexts that a
     /// hello may switch to the same policy.
     ///
+    /// A client certificate that is demanded by the context, in the ClientHello callback or in the server name
+    /// callback is held against sessions that resume. What a certificate callback demands
+    /// (`SSL_set_cert_cb`) is not, until a full handshake of the same server name has shown it: OpenSSL does
+    /// not call it when it resumes. Change [`generation`](Resumption::generation) when such a callback begins
+    /// to demand certificates.
+    ///
     /// # Errors
     ///
     /// The policy cannot work, as [`Error`] says, or OpenSSL is out of memory. The context is then

@@ -51,8 +51,8 @@
 //! | `tls_resumption_tickets_malformed_total` | handshakes whose ticket was damaged or forged |
 //! | `tls_resumption_tickets_capped_total` | tickets not opened, because of four others in the handshake |
 //! | `tls_resumption_ticket_key_failures_total` | how often the source gave no ticket keys |
-//! | `tls_resumption_overridden_total` | contexts with settings changed after `set_resumption` |
-//! | `tls_resumption_failed_closed_total` | connections failed, because of a client certificate demanded late |
+//! | `tls_resumption_overridden_total` | settings of contexts changed after `set_resumption` |
+//! | `tls_resumption_failed_closed_total` | connections failed, because what they resumed lacks what is demanded, or was not checked |
 //! | `tls_resumption_early_data_declined_total` | connections whose early data was declined |
 //!
 //! | gauge | |
@@ -134,8 +134,8 @@ fn counters(stats: &Stats) -> [CounterRow; 24] {
         ("tls_resumption_tickets_malformed_total", "handshakes whose ticket was damaged or forged", Some(tickets.malformed)),
         ("tls_resumption_tickets_capped_total", "tickets not opened, because of four others in the handshake", Some(tickets.capped)),
         ("tls_resumption_ticket_key_failures_total", "how often the source gave no ticket keys", Some(tickets.key_failures)),
-        ("tls_resumption_overridden_total", "contexts with settings changed after set_resumption", Some(stats.overridden)),
-        ("tls_resumption_failed_closed_total", "connections failed, because of a client certificate demanded late", Some(stats.failed_closed)),
+        ("tls_resumption_overridden_total", "settings of contexts changed after set_resumption", Some(stats.overridden)),
+        ("tls_resumption_failed_closed_total", "connections failed, because what they resumed lacks what is demanded, or was not checked", Some(stats.failed_closed)),
         ("tls_resumption_early_data_declined_total", "connections whose early data was declined", Some(stats.early_data_declined)),
     ]
 }

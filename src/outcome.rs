@@ -129,10 +129,11 @@ counted! {
         WrongContext => "wrong context",
         /// The session carries no stamp of this library: another product made it.
         NoStamp => "no stamp",
-        /// The session was made for another server name, scope or generation, or where client
-        /// certificates of another set of CAs were asked for, or none.
+        /// The session was made for another server name, scope or generation, or where clients are verified
+        /// in another way (CAs, callback, security level, depth, purpose, flags), or not at all.
         OtherBinding => "other binding",
-        /// A client certificate is demanded, and the session was made without one.
+        /// A client certificate is demanded, and the session was made without one, or with one that was not
+        /// found right.
         Unauthenticated => "unauthenticated",
         /// The session was made with a client certificate, and the policy resumes none such.
         ClientCertificate => "client certificate",
@@ -169,9 +170,8 @@ counted! {
         Store => "store",
         /// From a sealed ticket.
         Ticket => "ticket",
-        /// Not from this library: an external pre-shared key of TLS 1.3 (`psk_server_callback`),
-        /// or a TLS 1.3 session without our stamp that OpenSSL itself resumed, on an `Ssl` that was made
-        /// for a context without a policy and given one with a policy before its handshake.
+        /// Not from this library: an external pre-shared key of TLS 1.3 (`psk_server_callback`). A session
+        /// of a handshake that others hand to OpenSSL in its place fails the connection.
         Other => "other",
     }
 }

@@ -200,14 +200,15 @@ impl Resumption {
     /// resumed.
     ///
     /// It sees the verify mode, the CA certificates and the client CA names of the contexts that ask
-    /// for certificates, as they are at a context's first handshake. It does not see that a context
-    /// has ceased to ask, what a verify callback does, revocation lists, verify parameters (depth,
-    /// purpose), a directory of CA certificates (`CApath`), or certificates added to the CA store
-    /// of a running server.
+    /// for certificates, as they are at a context's first handshake, and the security level and the verify
+    /// parameters: flags, depth, level, purpose and names, the store's as well. It does not see that a
+    /// context has ceased to ask, what a verify callback does, `SSL_CTX_set_cert_verify_callback`,
+    /// revocation lists, a directory of CA certificates (`CApath`), certificates added to the CA store of a
+    /// running server, the purpose of a single connection, or what a certificate callback
+    /// (`SSL_set_cert_cb`) would demand, which OpenSSL does not call when it resumes.
     ///
-    /// A context that verifies clients without any CA certificate in its store, because they are in
-    /// a directory or because a callback decides, resumes no sessions of other contexts, unless a
-    /// generation says what they have in common.
+    /// A context that verifies clients by a verify callback, or without any CA certificate in its store,
+    /// resumes no sessions of other contexts, unless a generation says what they have in common.
     #[must_use]
     pub fn generation(mut self, generation: impl AsRef<[u8]>) -> Self {
         self.generation = generation.as_ref().into();
@@ -215,7 +216,7 @@ impl Resumption {
     }
 
     /// Whether sessions of clients with a certificate are resumed;
-    /// [`Resume`](ClientCertificates::Resume) by default.
+    /// [`Resume`](ClientCertificates::Resume) by default. Raw public keys (RFC 7250) count as certificates.
     ///
     /// On a resumed connection `ssl.peer_certificate()` is the certificate that was verified in the
     /// full handshake; `ssl.peer_cert_chain()` is `None` or empty, because a session keeps no more.
@@ -297,8 +298,8 @@ impl Resumption {
     }
 
     /// How many bytes of memory the decoded sessions of clients with a certificate may take, beside
-    /// the store, each counted as the worst that its certificate might take; 32 MiB by default, which
-    /// is about 3,000 of them with small certificates, 0 keeps none.
+    /// the store, each counted as the worst that its certificate might take, once somebody asks for its
+    /// extensions; 32 MiB by default, which is about 2,000 of them with small certificates, 0 keeps none.
     ///
     /// OpenSSL decodes the certificate of a session and its public key each time it decodes the
     /// session: on OpenSSL 3.0 that is most of the server's work in a resumed TLS 1.2 handshake and two fifths
@@ -331,7 +332,8 @@ impl Resumption {
     }
 
     /// Ends all sessions made so far by clients with this certificate, named by the SHA-256 of its
-    /// DER (the fingerprint that `openssl x509 -fingerprint -sha256` prints).
+    /// DER (the fingerprint that `openssl x509 -fingerprint -sha256` prints), or with this raw public key
+    /// (RFC 7250), named by the SHA-256 of its SubjectPublicKeyInfo.
     ///
     /// It does not keep the client from a full handshake: have its certificate fail verification
     /// first. The list holds 10,000 certificates, each for a lifetime; one more when it is full is
