@@ -73,6 +73,9 @@ fn demand(ssl: &SslRef, connection: &Connection) -> Demand {
 /// CAs, so it is made once for a context, or for a connection with something of its own.
 fn authority(ssl: &SslRef, connection: &Connection, how: &Verification) -> Binding {
     let context = ffi::applied(ssl.ssl_context());
+    if let Some(known) = context.and_then(|context| context.known_authority(how)) {
+        return known;
+    }
     let policy = context.map_or_else(|| connection.policy(), |context| context.policy());
     let make = || ffi::shielded(None, || hash(ssl, policy, how)).unwrap_or_else(unique);
     context
@@ -180,6 +183,12 @@ pub(crate) fn may_go_on(ssl: &SslRef, connection: &Connection) -> bool {
         prepare(ssl, connection);
         return true;
     }
+    // All callbacks for the hello have run before the first step that resumes. Others could still raise the
+    // mode.
+    let verify = ffi::verify_mode(ssl);
+    if connection.has_looked_at(verify) {
+        return true;
+    }
     let stamp = resumed_stamp(ssl);
     // Another session was resumed past us, and nobody knows where it was made; the server name callback is
     // told the name of that place, and demands what is demanded there. Nor has one of ours been checked.
@@ -192,7 +201,9 @@ pub(crate) fn may_go_on(ssl: &SslRef, connection: &Connection) -> bool {
     };
     let demand = demand(ssl, connection);
     let met = demand.is_met_by(&stamp).is_ok();
-    if !met {
+    if met {
+        connection.set_looked_at(verify);
+    } else {
         note_demand(connection, stamp.binding, Some(demand));
     }
     met

@@ -1,9 +1,10 @@
 //! What one `SSL` carries from the start of its handshake.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
 use std::time::SystemTime;
 
-use openssl::ssl::{SslRef, SslVersion};
+use openssl::ssl::{SslRef, SslVerifyMode, SslVersion};
 use openssl::x509::store::X509Store;
 use parking_lot::Mutex;
 
@@ -20,6 +21,9 @@ use crate::store::SessionKey;
 
 /// How many sessions a connection keeps in mind as its own; of more, the oldest stay in the store.
 const MAX_OWN: usize = 512;
+
+/// Of no verify mode.
+const NEVER: i32 = -1;
 
 /// The state of one connection, kept in the ex-data of its `SSL`.
 ///
@@ -38,6 +42,8 @@ pub(crate) struct Connection {
     /// The client's certificate or key that the stamp of the connection's session speaks of.
     credential: Mutex<Option<Credential>>,
     first_demand: Option<Demand>,
+    /// The verify mode that the session was held against after all callbacks for the hello.
+    looked_at: AtomicI32,
     /// The session, still in the store, that OpenSSL was given to resume.
     given: Option<SessionKey>,
     /// The sessions in the store that are this connection's: the one it resumed, and those it made.
@@ -91,6 +97,7 @@ impl Connection {
             asks_ahead: false,
             credential: Mutex::default(),
             first_demand: None,
+            looked_at: AtomicI32::new(NEVER),
             given: None,
             resumed: None,
             made: Vec::new(),
@@ -143,6 +150,8 @@ impl Connection {
         credential: Option<CredentialRef<'_>>,
     ) {
         self.offered = Offered::Supplied(source, stamp);
+        // After a HelloRetryRequest it may be another session.
+        *self.looked_at.get_mut() = NEVER;
         self.note_stamped(credential);
     }
 
@@ -175,6 +184,14 @@ impl Connection {
     /// What was demanded of the client when the handshake began.
     pub(crate) fn first_demand(&self) -> Option<&Demand> {
         self.first_demand.as_ref()
+    }
+
+    pub(crate) fn set_looked_at(&self, verify: SslVerifyMode) {
+        self.looked_at.store(verify.bits(), Relaxed);
+    }
+
+    pub(crate) fn has_looked_at(&self, verify: SslVerifyMode) -> bool {
+        self.looked_at.load(Relaxed) == verify.bits()
     }
 
     pub(crate) fn started(&self) -> u64 {

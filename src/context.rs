@@ -104,21 +104,26 @@ impl Applied {
         }
     }
 
-    /// The hash of what the context's connections verify clients against. `None` for a connection that does
-    /// it in yet another way.
+    /// The hash of this way to verify clients, if connections of the context have done so before.
+    pub(crate) fn known_authority(&self, how: &Verification) -> Option<Binding> {
+        let known = self.authorities.iter().map_while(OnceLock::get);
+        let mut known = known.filter(|(of, ..)| of == how);
+        known.next().map(|(.., authority)| *authority)
+    }
+
+    /// Keeps the hash of a way to verify clients, of which all but the numbers are the context's own. `None` if
+    /// it has too many.
     pub(crate) fn authority(
         &self,
         ssl: &SslRef,
         how: &Verification,
         make: impl Fn() -> Binding,
     ) -> Option<Binding> {
-        debug_assert!(ffi::is_of_context(how, ssl));
-        let known = self
-            .authorities
-            .iter()
-            .map(|place| place.get_or_init(|| (*how, ffi::ca_store_of(ssl), make())));
-        let mut known = known.filter(|(of, ..)| of == how);
-        known.next().map(|(.., authority)| *authority)
+        let mut places = self.authorities.iter();
+        places.find_map(|place| {
+            let (of, _, authority) = place.get_or_init(|| (*how, ffi::ca_store_of(ssl), make()));
+            (of == how).then_some(*authority)
+        })
     }
 
     /// The binding of a session to the policy and a server name.
