@@ -142,6 +142,8 @@ counted! {
         /// The store failed: an error, a panic, an answer that is not the session asked for, or, in
         /// an asynchronous accept, no answer by the deadline.
         StoreFailed => "store failed",
+        /// The policy is [`off`](crate::Resumption::off).
+        Off => "off",
         /// The session cache mode (`SSL_CTX_set_session_cache_mode`) was changed after
         /// `set_resumption`. This and the next four are counted in
         /// [`Stats::overridden`](crate::Stats::overridden).
@@ -158,8 +160,6 @@ counted! {
         /// The connection's info callback (`SSL_set_info_callback`) was replaced within its
         /// handshake.
         InfoCallback => "info callback replaced",
-        /// The policy is [`off`](crate::Resumption::off).
-        Off => "off",
     }
 }
 
