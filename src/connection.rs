@@ -139,7 +139,7 @@ impl Connection {
     }
 
     pub(crate) fn decline(&mut self, reason: Reason) {
-        self.offered = Offered::Declined(reason);
+        self.offer(Offered::Declined(reason));
         self.given = None;
     }
 
@@ -149,10 +149,14 @@ impl Connection {
         stamp: Stamp,
         credential: Option<CredentialRef<'_>>,
     ) {
-        self.offered = Offered::Supplied(source, stamp);
-        // After a HelloRetryRequest it may be another session.
-        *self.looked_at.get_mut() = NEVER;
+        self.offer(Offered::Supplied(source, stamp));
         self.note_stamped(credential);
+    }
+
+    /// After a HelloRetryRequest it may be another session, which has not been looked at.
+    fn offer(&mut self, offered: Offered) {
+        self.offered = offered;
+        *self.looked_at.get_mut() = NEVER;
     }
 
     /// The session has been stamped, while its client had this certificate or key.
