@@ -244,6 +244,9 @@ impl Connection {
         if sealed && !self.sealed {
             self.owner.notice(Setting::TicketKeyCallback);
         }
+        if self.generated && self.sealed == self.policy().keys().is_some() {
+            self.owner.note_our_tickets();
+        }
     }
 
     pub(crate) fn set_at_hand(&mut self, at_hand: AtHand) {

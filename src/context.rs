@@ -38,6 +38,9 @@ pub(crate) struct Applied {
     /// Whether the session id context has been compared.
     id_context_compared: AtomicBool,
     overridden: Overridden,
+    /// Whether the callbacks for tickets have been ours. OpenSSL does not let them be replaced once
+    /// connections use the context.
+    makes_our_tickets: AtomicBool,
     /// What its own connections have seen: elsewhere the same name may demand something else.
     late: LateDemands,
     /// The hashes of what clients are verified against, made once: certificates may be many. One is that of
@@ -90,6 +93,15 @@ impl Applied {
         if self.overridden.note(setting) {
             self.policy.counters().overridden.add_one();
         }
+    }
+
+    /// OpenSSL has called our callbacks for a ticket.
+    pub(crate) fn note_our_tickets(&self) {
+        self.makes_our_tickets.store(true, Relaxed);
+    }
+
+    pub(crate) fn makes_our_tickets(&self) -> bool {
+        self.makes_our_tickets.load(Relaxed)
     }
 
     /// Why nothing resumes at this context, if others decide what does.
@@ -152,6 +164,7 @@ impl Applied {
             verify: SslVerifyMode::NONE,
             compared: OnceLock::new(),
             overridden: Overridden::default(),
+            makes_our_tickets: AtomicBool::new(false),
             id_context_compared: AtomicBool::new(true),
             late: LateDemands::default(),
             authorities: Default::default(),
@@ -245,6 +258,7 @@ impl SslContextBuilderExt for SslContextBuilder {
             verify,
             compared: OnceLock::new(),
             overridden: Overridden::default(),
+            makes_our_tickets: AtomicBool::new(false),
             id_context_compared: AtomicBool::new(false),
             late: LateDemands::default(),
             authorities: Default::default(),

@@ -163,7 +163,7 @@ fn deny_tickets(ssl: &mut SslRef) {
 /// whose callbacks a context has.
 fn notice_ticket_callbacks(ssl: &SslRef, connection: &Connection) {
     // `TLS_ST_SW_SESSION_TICKET`, whose number differs between versions.
-    if ssl.state_string() != "TWST" {
+    if connection.owner().makes_our_tickets() || ssl.state_string() != "TWST" {
         return;
     }
     // With early data and OpenSSL's protection against replays TLS 1.3 tickets are stateful.
