@@ -8,6 +8,7 @@ use openssl::ssl::{NameType, SslRef, SslSessionRef, SslVerifyMode, SslVersion};
 use openssl::x509::{X509Ref, X509VerifyResult};
 
 use crate::connection::Connection;
+use crate::context::Applied;
 use crate::ffi::{self, CredentialRef, Verification};
 use crate::late;
 use crate::outcome::Reason;
@@ -59,13 +60,21 @@ fn same(one: Option<&[u8]>, other: Option<&[u8]>) -> bool {
 /// What the connection demands of its client at this moment.
 fn demand(ssl: &SslRef, connection: &Connection) -> Demand {
     let verify = ffi::verify_mode(ssl);
-    let how = verify
-        .contains(SslVerifyMode::PEER)
-        .then(|| ffi::verification(ssl));
+    if !verify.contains(SslVerifyMode::PEER) {
+        return Demand {
+            verify,
+            authority: None,
+            callback: None,
+        };
+    }
+    // Known from the first handshake on.
+    let how = ffi::verification(ssl, connection.owner().dear(Binding::default));
+    let context = ffi::applied(ssl.ssl_context())
+        .filter(|_| how.is_by_callback() && ffi::is_of_context(&how, ssl));
     Demand {
         verify,
-        authority: how.as_ref().map(|how| authority(ssl, connection, how)),
-        by_callback: how.as_ref().is_some_and(Verification::is_by_callback),
+        authority: Some(authority(ssl, connection, &how)),
+        callback: context.map(|context| context.own(unique)),
     }
 }
 
@@ -77,35 +86,38 @@ fn authority(ssl: &SslRef, connection: &Connection, how: &Verification) -> Bindi
         return known;
     }
     let policy = context.map_or_else(|| connection.policy(), |context| context.policy());
-    let make = || ffi::shielded(None, || hash(ssl, policy, how)).unwrap_or_else(unique);
+    let context = context.filter(|_| ffi::is_of_context(how, ssl));
+    let own = context.map(|context| context.own(unique));
+    let make = || ffi::shielded(None, || hash(ssl, policy, how, own)).unwrap_or_else(unique);
     context
-        .filter(|_| ffi::is_of_context(how, ssl))
         .and_then(|context| context.authority(ssl, how, make))
         .unwrap_or_else(|| connection.authority(ssl, how, make))
 }
 
 /// Where others decide out of sight, a callback or a directory that OpenSSL looks into when it verifies, the
-/// hash equals no other, unless the policy names what it has in common with others by its generation.
-fn hash(ssl: &SslRef, policy: &Resumption, how: &Verification) -> Option<Binding> {
+/// hash equals none of another context, unless the policy names what it has in common with others by its
+/// generation; and no other at all, if they are a connection's own.
+fn hash(
+    ssl: &SslRef,
+    policy: &Resumption,
+    how: &Verification,
+    own: Option<Binding>,
+) -> Option<Binding> {
     let (certificates, names) = ffi::certificate_authorities(ssl);
-    if (certificates.is_empty() || how.is_by_callback()) && !policy.has_generation() {
-        return None;
-    }
-    let mut param = ffi::verify_param(ssl).ok()?;
-    let demanded = ffi::take_names(&mut param);
-    // Where the keys for that cannot be had, it is not seen.
-    let purpose = purpose::fingerprint(param).unwrap_or(0);
+    let out_of_sight = certificates.is_empty() || how.is_by_callback();
+    let context = match out_of_sight && !policy.has_generation() {
+        true => Some(own?),
+        false => None,
+    };
+    let in_force = ffi::verify_param(ssl).map_or_else(|_| Binding::default(), purpose::hash);
     let authority = Authority {
         certificates,
         names,
-        rules: how
-            .rules()
-            .iter()
-            .copied()
-            .chain([purpose.into()])
-            .collect(),
-        demanded,
+        rules: how.rules().to_vec(),
+        demanded: *how.demanded(),
+        dear: [in_force, *how.dear()],
         by_callback: how.is_by_callback(),
+        context,
     };
     Some(authority.hash())
 }
@@ -132,7 +144,13 @@ fn prepare(ssl: &SslRef, connection: &Connection) {
 
 /// What is demanded of the client before any callback of its handshake has been called.
 pub(crate) fn first_demand(ssl: &SslRef) -> Option<Demand> {
-    Some(demand(ssl, ffi::connection(ssl)?))
+    let connection = ffi::connection(ssl)?;
+    connection.owner().dear(|| {
+        let param = || ffi::verify_param_of(ssl.ssl_context());
+        let hash = || param().map_or_else(|_| Binding::default(), purpose::hash);
+        ffi::shielded(Binding::default(), hash)
+    });
+    Some(demand(ssl, connection))
 }
 
 /// Whether the connection's policy resumes this session here.
@@ -165,8 +183,13 @@ pub(crate) fn admit(ssl: &SslRef, session: &SslSessionRef, here: &Here) -> Resul
         }
     }
     let now = unix_seconds(here.now);
-    late::is_met_by(&stamp, connection.owner().late(), policy.late(), now)?;
-    demand(ssl, connection).is_met_by(&stamp)?;
+    let demand = demand(ssl, connection);
+    // A callback has asked for less than the context does.
+    let relaxed =
+        (connection.first_demand()).is_some_and(|first| !demand.verify.contains(first.verify));
+    let (own, anywhere) = (connection.owner().late(), policy.late());
+    late::is_met_by(&stamp, relaxed, own, anywhere, now)?;
+    demand.is_met_by(&stamp)?;
     Ok(stamp)
 }
 
@@ -193,10 +216,16 @@ pub(crate) fn may_go_on(ssl: &SslRef, connection: &Connection) -> bool {
     // Another session was resumed past us, and nobody knows where it was made; the server name callback is
     // told the name of that place, and demands what is demanded there. Nor has one of ours been checked.
     let Some(stamp) = stamp.filter(|stamp| connection.resuming() == Some(stamp)) else {
-        if stamp.is_none() && is_external_psk(ssl) {
+        let owner = connection.owner();
+        if stamp.is_none() && is_external_psk(ssl, owner) {
             return true;
         }
-        connection.owner().notice(Setting::TicketCallbacks);
+        // Unless it is this connection alone that OpenSSL does not call us for.
+        match stamp {
+            _ if owner.makes_our_tickets() => {}
+            Some(_) => owner.notice(Setting::TicketCallbacks),
+            None => owner.doubt(),
+        }
         return false;
     };
     let demand = demand(ssl, connection);
@@ -204,40 +233,50 @@ pub(crate) fn may_go_on(ssl: &SslRef, connection: &Connection) -> bool {
     if met {
         connection.set_looked_at(verify);
     } else {
-        note_demand(connection, stamp.binding, Some(demand));
+        // It may depend on more than the name, and whoever offered the session need not have met it.
+        note_demand(connection, stamp.binding, demand, Some(REMEMBERED));
     }
     met
 }
 
+/// How long a demand is remembered that no client is known to have met.
+const REMEMBERED: u64 = 3_600;
+
 /// A full handshake is complete: takes down what was demanded of the client after its offer was looked up. A
 /// demand of the certificate callback shows nowhere else: OpenSSL does not call it when it resumes.
-pub(crate) fn note_late_demand(ssl: &SslRef, connection: &Connection) {
+pub(crate) fn note_full_handshake(ssl: &SslRef, connection: &Connection) {
+    if ffi::asks_after_handshake(ssl) {
+        // What is demanded then depends on the version, and names do not.
+        return;
+    }
     let demand = demand(ssl, connection);
-    let is_late = demand.verify.contains(SslVerifyMode::PEER)
-        && connection
-            .first_demand()
-            .is_none_or(|first| *first != demand);
+    let is_late =
+        demand.verify.contains(SslVerifyMode::PEER) && connection.first_demand() != Some(&demand);
+    let lifetime = is_late.then(|| connection.policy().longest_lifetime());
     let name = ssl.servername_raw(NameType::HOST_NAME);
     let binding = connection.owner().binding(name);
-    note_demand(connection, binding, is_late.then_some(demand));
+    note_demand(connection, binding, demand, lifetime);
 }
 
-/// For as long as sessions live that do not meet it.
-fn note_demand(connection: &Connection, binding: Binding, late: Option<Demand>) {
-    let policy = connection.policy();
+/// Remembers a demand that was late for so many seconds, and of one that was not that it is the context's own.
+fn note_demand(connection: &Connection, binding: Binding, demand: Demand, late: Option<u64>) {
     let now = unix_seconds(SystemTime::now());
-    let late = late.map(|demand| (demand, now.saturating_add(policy.longest_lifetime())));
-    connection.owner().late().note(binding, late, now);
-    if late.is_some() {
-        policy.late().note(binding, late, now);
+    let until = late.map(|seconds| now.saturating_add(seconds));
+    let seen = late::Demanded { demand, until };
+    connection.owner().late().note(binding, seen, now);
+    if until.is_some() {
+        connection.policy().late().note(binding, seen, now);
     }
 }
 
-/// Whether what is resumed is an external pre-shared key of TLS 1.3, which is the application's affair, and
-/// not the session of a handshake.
-fn is_external_psk(ssl: &SslRef) -> bool {
-    let of_handshake = |session| ffi::shielded(true, || ffi::has_ticket_age(session));
-    ssl.version2() == Some(SslVersion::TLS1_3) && !ssl.session().is_none_or(of_handshake)
+/// Whether what is resumed without a stamp is an external pre-shared key of TLS 1.3, which is the application's
+/// affair: one made of bytes, or a session that was once made in a handshake. That is told from a ticket of others
+/// by their not having the callbacks; should it be one all the same, it does not pass a demand.
+fn is_external_psk(ssl: &SslRef, owner: &Applied) -> bool {
+    let has_age = |session| ffi::shielded(true, || ffi::has_ticket_age(session));
+    ssl.version2() == Some(SslVersion::TLS1_3)
+        && (!ssl.session().is_none_or(has_age)
+            || (owner.makes_our_tickets() && !ffi::verify_mode(ssl).contains(SslVerifyMode::PEER)))
 }
 
 /// The stamp of the session that a connection resumes.
@@ -256,17 +295,23 @@ pub(crate) fn stamp_session(ssl: &SslRef, session: &SslSessionRef) {
     let inherited = Stamp::from_bytes(ffi::appdata(session))
         .filter(|_| ssl.session_reused() || connection.outcome().is_some());
     let credential = ffi::credential(session);
-    let made = || Stamp {
-        time: connection.started(),
-        binding: connection
-            .owner()
-            .binding(ssl.servername_raw(NameType::HOST_NAME)),
-        authority: demand(ssl, connection).authority,
-        client: match credential {
-            None => ClientIs::Anonymous,
-            Some(_) if ssl.verify_result() == X509VerifyResult::OK => ClientIs::Verified,
-            Some(_) => ClientIs::Unverified,
-        },
+    let made = || {
+        let demand = demand(ssl, connection);
+        let (client, authority) = match credential {
+            None => (ClientIs::Anonymous, demand.authority),
+            Some(_) if ssl.verify_result() == X509VerifyResult::OK => {
+                (ClientIs::Verified, demand.authority)
+            }
+            Some(_) => (ClientIs::Unverified, demand.unverified()),
+        };
+        Stamp {
+            time: connection.started(),
+            binding: connection
+                .owner()
+                .binding(ssl.servername_raw(NameType::HOST_NAME)),
+            authority,
+            client,
+        }
     };
     let stamp = match inherited {
         Some(stamp) if connection.is_stamped_for(credential) => stamp,

@@ -38,9 +38,15 @@ pub(crate) struct Applied {
     /// Whether the session id context has been compared.
     id_context_compared: AtomicBool,
     overridden: Overridden,
+    /// What it has in common with no other context.
+    own: OnceLock<Binding>,
+    /// What of its verify parameters is too dear to be asked each time.
+    dear: OnceLock<Binding>,
     /// Whether the callbacks for tickets have been ours. OpenSSL does not let them be replaced once
     /// connections use the context.
     makes_our_tickets: AtomicBool,
+    /// Whether they may not be.
+    in_doubt: AtomicBool,
     /// What its own connections have seen: elsewhere the same name may demand something else.
     late: LateDemands,
     /// The hashes of what clients are verified against, made once: certificates may be many. One is that of
@@ -95,6 +101,16 @@ impl Applied {
         }
     }
 
+    /// Something that no other context has.
+    pub(crate) fn own(&self, make: impl FnOnce() -> Binding) -> Binding {
+        *self.own.get_or_init(make)
+    }
+
+    /// What of the context's verify parameters is too dear to be asked each time.
+    pub(crate) fn dear(&self, make: impl FnOnce() -> Binding) -> Binding {
+        *self.dear.get_or_init(make)
+    }
+
     /// OpenSSL has called our callbacks for a ticket.
     pub(crate) fn note_our_tickets(&self) {
         self.makes_our_tickets.store(true, Relaxed);
@@ -102,6 +118,16 @@ impl Applied {
 
     pub(crate) fn makes_our_tickets(&self) -> bool {
         self.makes_our_tickets.load(Relaxed)
+    }
+
+    /// OpenSSL has resumed what it may have found by callbacks of others.
+    pub(crate) fn doubt(&self) {
+        self.in_doubt.store(true, Relaxed);
+    }
+
+    /// Whether nothing is to resume until a ticket has told whose callbacks the context has.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        self.in_doubt.load(Relaxed) && !self.makes_our_tickets()
     }
 
     /// Why nothing resumes at this context, if others decide what does.
@@ -164,7 +190,10 @@ impl Applied {
             verify: SslVerifyMode::NONE,
             compared: OnceLock::new(),
             overridden: Overridden::default(),
+            own: OnceLock::new(),
+            dear: OnceLock::new(),
             makes_our_tickets: AtomicBool::new(false),
+            in_doubt: AtomicBool::new(false),
             id_context_compared: AtomicBool::new(true),
             late: LateDemands::default(),
             authorities: Default::default(),
@@ -258,7 +287,10 @@ impl SslContextBuilderExt for SslContextBuilder {
             verify,
             compared: OnceLock::new(),
             overridden: Overridden::default(),
+            own: OnceLock::new(),
+            dear: OnceLock::new(),
             makes_our_tickets: AtomicBool::new(false),
+            in_doubt: AtomicBool::new(false),
             id_context_compared: AtomicBool::new(false),
             late: LateDemands::default(),
             authorities: Default::default(),

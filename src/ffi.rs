@@ -249,8 +249,8 @@ pub(crate) fn allocated() -> usize {
     info.uordblks + info.hblkhd
 }
 
-/// Whether a TLS 1.3 session has what a ticket was given to disguise its age. An external pre-shared key has
-/// none, and nothing else tells the two apart.
+/// Whether a TLS 1.3 session has what a ticket was given to disguise its age: it was made in a handshake, and is
+/// no external pre-shared key that was made of bytes.
 pub(crate) fn has_ticket_age(session: &SslSessionRef) -> bool {
     const TICK_AGE_ADD: u8 = 0xa0 | 14;
     let Some(der) = session_to_der(session, 0) else {

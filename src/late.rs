@@ -15,20 +15,25 @@ use crate::stamp::{Binding, Demand, Stamp};
 /// So many names are remembered; of more, the one that mattered longest ago goes.
 const MAX_NAMES: usize = 10_000;
 
-/// By the binding of a session, and so by server name: what is demanded late.
+/// By the binding of a session, and so by server name: what was demanded at the end of a handshake.
 #[derive(Debug)]
 pub(crate) struct LateDemands {
-    /// Any was ever made: spares the lock.
+    /// Any was ever late: spares the lock.
     any: AtomicBool,
-    names: Mutex<LruCache<Binding, Option<(Demand, u64)>>>,
+    names: Mutex<LruCache<Binding, Demanded>>,
 }
 
-/// What has been seen of a name.
+/// What was demanded of a client, and if it was late, until which second that is remembered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Seen {
-    Unknown,
-    NothingLate,
-    Late(Demand),
+pub(crate) struct Demanded {
+    pub(crate) demand: Demand,
+    pub(crate) until: Option<u64>,
+}
+
+impl Demanded {
+    fn is_late(&self, now: u64) -> bool {
+        self.until.is_some_and(|until| now <= until)
+    }
 }
 
 impl Default for LateDemands {
@@ -47,48 +52,43 @@ impl LateDemands {
         self.any.load(Relaxed)
     }
 
-    /// What was demanded late of this name, if anything was, and until which second that is to be remembered.
-    /// A demand is remembered though another connection of the name met none.
-    pub(crate) fn note(&self, binding: Binding, late: Option<(Demand, u64)>, now: u64) {
+    /// What was demanded of this name. What was late is remembered though another connection of the name met
+    /// no such demand.
+    pub(crate) fn note(&self, binding: Binding, seen: Demanded, now: u64) {
         let mut names = self.names.lock();
-        let known = names.get(&binding).copied().flatten();
-        let known = known.filter(|(_, until)| now <= *until);
-        names.put(binding, late.or(known));
+        let known = names.get(&binding).copied();
+        let known = known.filter(|known| known.is_late(now) && seen.until.is_none());
+        names.put(binding, known.unwrap_or(seen));
         if names.len() > MAX_NAMES {
             names.pop_lru();
         }
-        if late.is_some() {
+        if seen.until.is_some() {
             self.any.store(true, Relaxed);
         }
     }
 
-    pub(crate) fn seen(&self, binding: &Binding, now: u64) -> Seen {
-        match self.names.lock().get(binding) {
-            None => Seen::Unknown,
-            Some(Some((demand, until))) if now <= *until => Seen::Late(*demand),
-            Some(_) => Seen::NothingLate,
-        }
+    fn seen(&self, binding: &Binding) -> Option<Demanded> {
+        self.names.lock().get(binding).copied()
     }
 }
 
 /// Whether a session with this stamp meets what was demanded late of its like: `here`, at the context that
-/// accepts, or where that has seen nothing of the name, `anywhere` else under the policy.
+/// accepts, or where that has seen nothing of the name, `anywhere` else under the policy. Where a callback has
+/// `relaxed` what the context demands, another may come to demand it again, in time or late.
 pub(crate) fn is_met_by(
     stamp: &Stamp,
+    relaxed: bool,
     here: &LateDemands,
     anywhere: &LateDemands,
     now: u64,
 ) -> Result<(), Reason> {
-    if !anywhere.any() {
+    if !relaxed && !anywhere.any() {
         return Ok(());
     }
-    let seen = match here.seen(&stamp.binding, now) {
-        Seen::Unknown => anywhere.seen(&stamp.binding, now),
-        seen => seen,
-    };
-    match seen {
-        Seen::Late(demand) => demand.is_met_by(stamp),
-        Seen::Unknown | Seen::NothingLate => Ok(()),
+    let seen = here.seen(&stamp.binding);
+    match seen.or_else(|| anywhere.seen(&stamp.binding)) {
+        Some(seen) if relaxed || seen.is_late(now) => seen.demand.is_met_by(stamp),
+        _ => Ok(()),
     }
 }
 
@@ -102,7 +102,7 @@ mod tests {
     const DEMAND: Demand = Demand {
         verify: SslVerifyMode::PEER.union(SslVerifyMode::FAIL_IF_NO_PEER_CERT),
         authority: Some([1; 16]),
-        by_callback: false,
+        callback: None,
     };
 
     fn stamp(name: usize, authority: Option<Binding>) -> Stamp {
@@ -119,15 +119,21 @@ mod tests {
         }
     }
 
-    fn note(demands: &LateDemands, name: usize, until: u64) {
-        demands.note(stamp(name, None).binding, Some((DEMAND, until)), 0);
+    const NONE: Demand = Demand {
+        verify: SslVerifyMode::NONE,
+        authority: None,
+        callback: None,
+    };
+
+    fn note(demands: &LateDemands, name: usize, demand: Demand, until: Option<u64>, now: u64) {
+        demands.note(stamp(name, None).binding, Demanded { demand, until }, now);
     }
 
     #[test]
     fn sessions_of_the_name_that_lack_what_was_demanded_are_declined() {
         let demands = LateDemands::default();
-        note(&demands, 1, 100);
-        let met = |stamp, now| is_met_by(&stamp, &demands, &demands, now);
+        note(&demands, 1, DEMAND, Some(100), 0);
+        let met = |stamp, now| is_met_by(&stamp, false, &demands, &demands, now);
         assert_eq!(met(stamp(1, None), 100), Err(Reason::Unauthenticated));
         assert_eq!(met(stamp(1, Some([2; 16])), 100), Err(Reason::OtherBinding));
         assert_eq!(met(stamp(1, Some([1; 16])), 100), Ok(()));
@@ -138,27 +144,35 @@ mod tests {
     #[test]
     fn what_a_context_has_seen_itself_counts_before_what_others_have() {
         let (here, anywhere) = (LateDemands::default(), LateDemands::default());
-        note(&anywhere, 1, 100);
-        let binding = stamp(1, None).binding;
-        let met = || is_met_by(&stamp(1, None), &here, &anywhere, 50);
-        assert_eq!(met(), Err(Reason::Unauthenticated));
-        here.note(binding, None, 0);
-        assert_eq!(met(), Ok(()));
-        note(&here, 1, 100);
-        assert_eq!(met(), Err(Reason::Unauthenticated));
-        here.note(binding, None, 50);
-        assert_eq!(met(), Err(Reason::Unauthenticated), "not forgotten");
-        here.note(binding, None, 101);
-        assert_eq!(met(), Ok(()), "ended");
+        note(&anywhere, 1, DEMAND, Some(100), 0);
+        let met = |now| is_met_by(&stamp(1, None), false, &here, &anywhere, now);
+        assert_eq!(met(50), Err(Reason::Unauthenticated));
+        note(&here, 1, NONE, None, 0);
+        assert_eq!(met(50), Ok(()));
+        note(&here, 1, DEMAND, Some(100), 50);
+        assert_eq!(met(50), Err(Reason::Unauthenticated));
+        note(&here, 1, NONE, None, 50);
+        assert_eq!(met(50), Err(Reason::Unauthenticated), "not forgotten");
+        note(&here, 1, NONE, None, 101);
+        assert_eq!(met(101), Ok(()), "ended");
+    }
+
+    #[test]
+    fn what_a_context_demands_itself_counts_where_a_callback_asks_for_less() {
+        let demands = LateDemands::default();
+        note(&demands, 1, DEMAND, None, 0);
+        let met = |relaxed| is_met_by(&stamp(1, None), relaxed, &demands, &demands, 0);
+        assert_eq!(met(false), Ok(()), "it is held against the session anyway");
+        assert_eq!(met(true), Err(Reason::Unauthenticated));
     }
 
     #[test]
     fn the_names_are_bounded() {
         let demands = LateDemands::default();
-        (0..=MAX_NAMES).for_each(|name| note(&demands, name, 100));
+        (0..=MAX_NAMES).for_each(|name| note(&demands, name, DEMAND, Some(100), 0));
         assert_eq!(demands.names.lock().len(), MAX_NAMES);
-        let seen = |name| demands.seen(&stamp(name, None).binding, 0);
-        assert_eq!(seen(0), Seen::Unknown, "the oldest has gone");
-        assert_eq!(seen(1), Seen::Late(DEMAND));
+        let seen = |name| demands.seen(&stamp(name, None).binding);
+        assert_eq!(seen(0), None, "the oldest has gone");
+        assert!(seen(1).is_some());
     }
 }

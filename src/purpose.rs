@@ -1,5 +1,5 @@
-//! What client certificates must be for where they are verified: its name is in no getter of OpenSSL
-//! before 3.5, so it is told by what passes.
+//! What client certificates must be for where they are verified, and the IP address that they must have. The
+//! purpose is in no getter of OpenSSL before 3.5, so it is told by what passes.
 
 use std::sync::OnceLock;
 
@@ -7,11 +7,14 @@ use openssl::asn1::Asn1Time;
 use openssl::error::ErrorStack;
 use openssl::hash::MessageDigest;
 use openssl::pkey::{PKey, Private};
+use openssl::sha::sha256;
 use openssl::stack::Stack;
 use openssl::x509::extension::ExtendedKeyUsage;
 use openssl::x509::store::X509StoreBuilder;
 use openssl::x509::verify::{X509VerifyFlags, X509VerifyParam};
 use openssl::x509::{X509, X509Name, X509StoreContext};
+
+use crate::ffi;
 
 /// One certificate for each purpose, and one for all.
 const PURPOSES: [&str; 7] = [
@@ -24,8 +27,17 @@ const PURPOSES: [&str; 7] = [
     "anyExtendedKeyUsage",
 ];
 
+/// A hash of both, in parameters that demand no other names.
+pub(crate) fn hash(mut param: X509VerifyParam) -> [u8; 16] {
+    let address = ffi::take_address(&mut param);
+    // Where keys for that cannot be had, the purpose is not seen.
+    let purpose = fingerprint(param).unwrap_or(0);
+    let hash = sha256(&[&[purpose][..], &address.unwrap_or_default()].concat());
+    *hash.first_chunk().expect("16 is less than 32")
+}
+
 /// A bit for each certificate that these parameters, which demand no names, let pass, all else being right.
-pub(crate) fn fingerprint(mut param: X509VerifyParam) -> Result<u8, ErrorStack> {
+fn fingerprint(mut param: X509VerifyParam) -> Result<u8, ErrorStack> {
     param.clear_flags(X509VerifyFlags::all())?;
     param.set_flags(X509VerifyFlags::PARTIAL_CHAIN | X509VerifyFlags::NO_CHECK_TIME)?;
     param.set_depth(1);

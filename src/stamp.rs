@@ -103,18 +103,22 @@ pub(crate) fn binding(scope: &[u8], name: Option<&[u8]>, generation: &[u8]) -> B
 }
 
 /// What clients are verified against.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Authority {
     /// The CA certificates, by their SHA-256, in any order.
     pub(crate) certificates: Vec<[u8; 32]>,
     /// The client CA names, in any order.
     pub(crate) names: Vec<Vec<u8>>,
-    /// The verify parameters that are numbers, and for what purposes certificates pass.
+    /// The verify parameters that are numbers.
     pub(crate) rules: Vec<i64>,
-    /// The names that the client's certificate must have one of.
-    pub(crate) demanded: Vec<Vec<u8>>,
+    /// The hash of the names that the client's certificate must have.
+    pub(crate) demanded: [u8; 16],
+    /// Hashes of purpose and IP address: what is in force, and what the context that accepted has.
+    pub(crate) dear: [[u8; 16]; 2],
     /// Whether a callback decides beside.
     pub(crate) by_callback: bool,
+    /// What the context has in common with no other, where something decides out of sight.
+    pub(crate) context: Option<Binding>,
 }
 
 impl Authority {
@@ -138,7 +142,9 @@ impl Authority {
         list(&mut self.certificates.iter().map(<[u8; 32]>::as_slice));
         list(&mut self.names.iter().map(Vec::as_slice));
         list(&mut rules.iter().map(<[u8; 8]>::as_slice));
-        list(&mut self.demanded.iter().map(Vec::as_slice));
+        list(&mut self.context.iter().map(Binding::as_slice));
+        hash.update(&self.demanded);
+        hash.update(self.dear.as_flattened());
         hash.update(&[u8::from(self.by_callback)]);
         truncated(hash)
     }
@@ -154,8 +160,9 @@ pub(crate) struct Demand {
     pub(crate) verify: SslVerifyMode,
     /// What a certificate is verified against, where `verify` has PEER.
     pub(crate) authority: Option<Binding>,
-    /// Whether a callback of the application's may let pass what does not verify.
-    pub(crate) by_callback: bool,
+    /// What the context has in common with no other, if a callback of its own may let pass what does not
+    /// verify.
+    pub(crate) callback: Option<Binding>,
 }
 
 impl Demand {
@@ -170,14 +177,27 @@ impl Demand {
         let demands = self.verify.contains(SslVerifyMode::FAIL_IF_NO_PEER_CERT);
         match stamp.client {
             ClientIs::Anonymous if demands => return Err(Reason::Unauthenticated),
-            // It passed where a callback let it.
-            ClientIs::Unverified if !self.by_callback => return Err(Reason::Unauthenticated),
+            // It passed where a callback let it, and whatever generation names that and others.
+            ClientIs::Unverified => {
+                let here = self.unverified();
+                let passes = here.is_some() && stamp.authority == here;
+                return passes.then_some(()).ok_or(Reason::Unauthenticated);
+            }
             _ => {}
         }
         if stamp.authority != self.authority {
             return Err(Reason::OtherBinding);
         }
         Ok(())
+    }
+
+    /// What a session is stamped with whose client gave something that did not verify.
+    pub(crate) fn unverified(&self) -> Option<Binding> {
+        let (mut own, authority) = (self.callback?, self.authority?);
+        own.iter_mut()
+            .zip(authority)
+            .for_each(|(byte, other)| *byte ^= other);
+        Some(own)
     }
 }
 

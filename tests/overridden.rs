@@ -12,16 +12,17 @@ mod common;
 
 use std::ffi::{c_char, c_int, c_long, c_uint, c_void};
 use std::ptr;
+use std::sync::OnceLock;
 
 use common::*;
-use foreign_types::ForeignTypeRef;
+use foreign_types::{ForeignType, ForeignTypeRef};
 use openssl::ssl::{
-    ClientHelloResponse, NameType, Ssl, SslAcceptorBuilder, SslContext, SslOptions,
+    ClientHelloResponse, NameType, Ssl, SslAcceptorBuilder, SslContext, SslOptions, SslSession,
     SslSessionCacheMode, SslVerifyMode,
 };
 use openssl_resumption::{
     Handshake::{self, Full, Resumed},
-    Reason, Resumption, Source, SslContextBuilderExt, TicketKeys,
+    MemoryStore, Reason, Resumption, Source, SslContextBuilderExt, TicketKeys,
 };
 use openssl_sys::{EVP_CIPHER_CTX, EVP_MAC_CTX, SSL, SSL_CTX, SSL_SESSION};
 
@@ -63,6 +64,9 @@ unsafe extern "C" {
         data: *const c_void,
         len: usize,
     ) -> c_int;
+    fn SSL_CTX_set_psk_find_session_callback(ctx: *mut SSL_CTX, callback: Option<FindPsk>);
+    fn SSL_CTX_set_psk_use_session_callback(ctx: *mut SSL_CTX, callback: Option<UsePsk>);
+    fn SSL_SESSION_up_ref(session: *mut SSL_SESSION) -> c_int;
     fn SSL_get_session(ssl: *const SSL) -> *mut SSL_SESSION;
     fn OSSL_PARAM_construct_utf8_string(
         key: *const c_char,
@@ -71,6 +75,14 @@ unsafe extern "C" {
     ) -> openssl_sys::OSSL_PARAM;
 }
 
+type FindPsk = unsafe extern "C" fn(*mut SSL, *const u8, usize, *mut *mut SSL_SESSION) -> c_int;
+type UsePsk = unsafe extern "C" fn(
+    *mut SSL,
+    *const c_void,
+    *mut *const u8,
+    *mut usize,
+    *mut *mut SSL_SESSION,
+) -> c_int;
 type NewId = unsafe extern "C" fn(*const SSL, *mut u8, *mut c_uint) -> c_int;
 
 /// A server that keeps data of its own in tickets.
@@ -324,10 +336,107 @@ fn a_session_that_others_resume_first_fails_once_and_is_full_from_then_on() {
             let (met, refused) = try_meet(&context, &client, made.next());
             assert!(met.is_err() && refused.is_some(), "{kind:?}");
             let stats = policy.stats();
-            assert!(stats.overridden > before.overridden, "{kind:?}");
             assert_eq!(stats.failed_closed, before.failed_closed + 1, "{kind:?}");
+            // Whose sessions those are may be told by the next ticket only.
+            assert!(!meet(&context, &client, made.next()).client.resumed);
+            assert!(policy.stats().overridden > before.overridden, "{kind:?}");
             let full = meet(&context, &client, made.next());
             assert_eq!(full.agreed(), Full(Reason::TicketCallbacks), "{kind:?}");
         }
+    }
+}
+
+/// After the lookup, where a demand is to be held against the session once more.
+#[test]
+fn an_info_callback_set_in_the_server_name_callback_takes_no_look_away() {
+    let policies = [
+        Resumption::stateful(MemoryStore::default()),
+        Resumption::stateless(TicketKeys::random()),
+    ];
+    for policy in policies {
+        let quiet = context(&policy);
+        let (ca, _) = ca_and_client();
+        let loud = context_with(&policy, |builder| {
+            builder.cert_store_mut().add_cert(ca.cert).unwrap();
+            builder.set_servername_callback(|ssl, _| {
+                unsafe { SSL_set_info_callback(ssl.as_ptr(), Some(info)) };
+                ssl.set_verify(DEMAND);
+                Ok(())
+            });
+        });
+        let client = Client::new(Kind::Tls13).unwrap().server_name("a.test");
+        let first = meet(&quiet, &client, None);
+        let (met, refused) = try_meet(&loud, &client, first.next());
+        assert!(met.is_err() && refused.is_some(), "{policy:?}");
+        let stats = policy.stats();
+        assert_eq!(
+            (stats.overridden, stats.failed_closed),
+            (1, 1),
+            "{policy:?}"
+        );
+    }
+}
+
+static PSK: OnceLock<SslSession> = OnceLock::new();
+
+fn hand_out(to: *mut *mut SSL_SESSION) {
+    let session = PSK.get().expect("made before").as_ptr();
+    unsafe {
+        SSL_SESSION_up_ref(session);
+        *to = session;
+    }
+}
+
+unsafe extern "C" fn find_psk(
+    _: *mut SSL,
+    id: *const u8,
+    len: usize,
+    found: *mut *mut SSL_SESSION,
+) -> c_int {
+    if unsafe { std::slice::from_raw_parts(id, len) } == b"psk" {
+        hand_out(found);
+    }
+    1
+}
+
+unsafe extern "C" fn use_psk(
+    _: *mut SSL,
+    _: *const c_void,
+    id: *mut *const u8,
+    len: *mut usize,
+    used: *mut *mut SSL_SESSION,
+) -> c_int {
+    hand_out(used);
+    unsafe {
+        *id = b"psk".as_ptr();
+        *len = 3;
+    }
+    1
+}
+
+/// What `s_server -psk_session` does: the key is a session that was once made in a handshake.
+#[test]
+fn an_external_pre_shared_key_made_of_a_session_is_the_applications_affair() {
+    let bare = acceptor().build().into_context();
+    let made = meet(&bare, &Client::new(Kind::Tls13).unwrap(), None);
+    PSK.get_or_init(|| SslSession::from_der(made.next().unwrap()).unwrap());
+    let with_psk = Client::with(Kind::Tls13, |builder| {
+        unsafe { SSL_CTX_set_psk_use_session_callback(builder.as_ptr(), Some(use_psk)) };
+        Ok(())
+    });
+    let with_psk = with_psk.unwrap();
+    let ordinary = Client::new(Kind::Tls13).unwrap();
+    for (mode, policy) in modes().into_iter().take(3) {
+        let server = context_with(&policy, |builder| unsafe {
+            SSL_CTX_set_psk_find_session_callback(builder.as_ptr(), Some(find_psk));
+        });
+        meet(&server, &ordinary, None);
+        for _ in 0..2 {
+            let met = meet(&server, &with_psk, None);
+            assert_eq!(met.agreed(), Resumed(Source::Other), "{mode}");
+        }
+        let [_, second] = meet_twice(&server, &ordinary);
+        assert!(matches!(second.agreed(), Resumed(_)), "{mode}");
+        assert_eq!(policy.stats().overridden, 0, "{mode}");
     }
 }

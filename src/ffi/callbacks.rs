@@ -22,8 +22,8 @@ use openssl_sys as sys;
 
 use super::declare::*;
 use super::{
-    AES_128_CBC, AES_256_CBC, CONNECTION, applied, connection, connection_mut, has_option,
-    id_context, info_callback_but_ours, isolate, random,
+    AES_128_CBC, AES_256_CBC, CONNECTION, applied, connection, connection_mut, has_info_callback,
+    has_option, id_context, info_callback_but_ours, isolate, random,
 };
 use crate::binding;
 use crate::connection::Connection;
@@ -59,9 +59,11 @@ fn start(ssl: &mut SslRef) -> Option<()> {
         unsafe { sys::SSL_set_session(ssl.as_ptr(), ptr::null_mut()) };
     }
     let usurped = owner.usurped_at(ssl);
+    if usurped.is_some() || owner.is_in_doubt() {
+        shielded(Err(()), || isolate(ssl)).ok()?;
+    }
     let mut new = Connection::new(owner, SystemTime::now());
     if let Some(reason) = usurped {
-        shielded(Err(()), || isolate(ssl)).ok()?;
         new.decline(reason);
     }
     ssl.set_ex_data(*CONNECTION.get()?, new);
@@ -84,7 +86,7 @@ fn done(ssl: &mut SslRef) -> Option<()> {
     let resumed = binding::resumed_stamp(ssl).filter(|_| reused);
     let first = connection(ssl)?.outcome().is_none();
     if first && !reused {
-        binding::note_late_demand(ssl, connection(ssl)?);
+        binding::note_full_handshake(ssl, connection(ssl)?);
     }
     connection_mut(ssl)?.complete(version, reused, resumed);
     if first
@@ -365,9 +367,9 @@ fn init_mac(mac: *mut sys::EVP_MAC_CTX, key: &TicketKey) -> Option<()> {
 /// The first half of `SSL_CTX_set_session_ticket_cb`: a ticket is about to be made, for a TLS 1.2
 /// session that is to be sealed or for any TLS 1.3 session, sealed or stored.
 pub(super) unsafe extern "C" fn generate_ticket(ssl: *mut sys::SSL, _arg: *mut c_void) -> c_int {
+    // SAFETY: live and ours alone for the call.
+    let ssl = unsafe { SslRef::from_ptr_mut(ssl) };
     catch(AssertUnwindSafe(|| {
-        // SAFETY: live and ours alone for the call.
-        let ssl = unsafe { SslRef::from_ptr_mut(ssl) };
         notice_info_callback(ssl);
         if let Some(connection) = connection_mut(ssl) {
             connection.note_generated();
@@ -377,7 +379,26 @@ pub(super) unsafe extern "C" fn generate_ticket(ssl: *mut sys::SSL, _arg: *mut c
         }
     }));
     // 0 is fatal. A session that was not stamped is not resumed.
-    1
+    c_int::from(has_second_look(ssl))
+}
+
+/// Whether a connection that resumes has been looked at again: not if its info callback was replaced after the
+/// lookup. That is done now, before any data passes; not to know is not to let pass.
+fn has_second_look(ssl: &mut SslRef) -> bool {
+    if !ssl.session_reused() || has_info_callback(ssl) {
+        return true;
+    }
+    let looked = catch(AssertUnwindSafe(|| {
+        connection(ssl).is_none_or(|connection| {
+            connection.owner().notice(Setting::InfoCallback);
+            binding::may_go_on(ssl, connection)
+        })
+    }));
+    let goes_on = looked.unwrap_or(false);
+    if !goes_on && let Some(connection) = connection_mut(ssl) {
+        connection.fail_closed();
+    }
+    goes_on
 }
 
 /// `SSL_CTX_set_allow_early_data_cb`: everything else is right for early data. It could be

@@ -6,6 +6,7 @@ use std::ptr;
 use foreign_types::{ForeignType, ForeignTypeRef};
 use openssl::error::ErrorStack;
 use openssl::hash::MessageDigest;
+use openssl::sha::Sha256;
 use openssl::ssl::{SslContextRef, SslRef, SslVerifyMode, SslVersion};
 use openssl::stack::StackRef;
 use openssl::x509::store::X509Store;
@@ -42,7 +43,13 @@ pub(crate) struct Verification {
     names: usize,
     callbacks: [usize; 2],
     rules: Rules,
+    demanded: Demanded,
+    /// What is too dear to be asked each time, of the context that accepted.
+    dear: [u8; 16],
 }
+
+/// A hash of the names that a certificate must have, host and mail address; zero if it may have any.
+pub(crate) type Demanded = [u8; 16];
 
 /// The numbers that OpenSSL verifies by: of the connection and of the store flags, depth and level, and the
 /// security level.
@@ -57,32 +64,45 @@ impl Verification {
     pub(crate) fn rules(&self) -> &Rules {
         &self.rules
     }
+
+    pub(crate) fn demanded(&self) -> &Demanded {
+        &self.demanded
+    }
+
+    pub(crate) fn dear(&self) -> &[u8; 16] {
+        &self.dear
+    }
 }
 
-pub(crate) fn verification(ssl: &SslRef) -> Verification {
+/// `dear` is what is too dear to be asked each time, of the context that accepted the connection.
+pub(crate) fn verification(ssl: &SslRef, dear: [u8; 16]) -> Verification {
     let store = ca_store(ssl);
     // SAFETY: reads a field of a live SSL.
     let callback = unsafe { SSL_get_verify_callback(ssl.as_ptr()) };
     // SAFETY: reads a field of a live SSL, which owns what it points to.
-    let own = rules_of(unsafe { sys::SSL_get0_param(ssl.as_ptr()) });
+    let own = unsafe { sys::SSL_get0_param(ssl.as_ptr()) };
     let (stores_callback, stores) = if store.is_null() {
-        (None, [0; 4])
+        (None, ptr::null_mut())
     } else {
         // SAFETY: reads a field of a live store.
         let callback = unsafe { X509_STORE_get_verify_cb(store) };
         // SAFETY: as above; the store owns what it points to.
-        (callback, rules_of(unsafe { X509_STORE_get0_param(store) }))
+        (callback, unsafe { X509_STORE_get0_param(store) })
     };
     // SAFETY: reads a field of a live SSL.
     let level = unsafe { sys::SSL_get_security_level(ssl.as_ptr()) };
     let mut rules = [i64::from(level); 9];
-    rules[1..5].copy_from_slice(&own);
-    rules[5..].copy_from_slice(&stores);
+    rules[1..5].copy_from_slice(&rules_of(own));
+    if !stores.is_null() {
+        rules[5..].copy_from_slice(&rules_of(stores));
+    }
     Verification {
         store: store as usize,
         names: ca_names(ssl) as usize,
         callbacks: [address(callback), address(stores_callback)],
         rules,
+        demanded: demanded(own, stores),
+        dear,
     }
 }
 
@@ -100,58 +120,108 @@ fn rules_of(param: *mut sys::X509_VERIFY_PARAM) -> [i64; 4] {
     [flags, depth.into(), level.into(), host_flags.into()]
 }
 
-/// The parameters that a connection's client is verified by, as OpenSSL puts them together: those for
-/// clients, over them those of the store, over them the connection's own.
-pub(crate) fn verify_param(ssl: &SslRef) -> Result<X509VerifyParam, ErrorStack> {
-    let mut param = X509VerifyParam::new()?;
-    param.set_purpose(X509PurposeId::SSL_CLIENT)?;
-    let store = ca_store(ssl);
-    if !store.is_null() {
-        // SAFETY: reads a field of a live store.
-        let of_store = unsafe { X509_STORE_get0_param(store) };
-        // SAFETY: copies from live parameters into ours.
-        unsafe { X509_VERIFY_PARAM_set1(param.as_ptr(), of_store) };
+/// What these parameters, of a connection and of a store or null, demand a certificate to be named.
+fn demanded(own: *mut sys::X509_VERIFY_PARAM, stores: *mut sys::X509_VERIFY_PARAM) -> Demanded {
+    let own = names_in(own);
+    let stores = match stores.is_null() {
+        true => Vec::new(),
+        false => names_in(stores),
+    };
+    if own.is_empty() && stores.is_empty() {
+        return [0; 16];
     }
+    let mut hash = Sha256::new();
+    for names in [own, stores] {
+        hash.update(&(names.len() as u64).to_be_bytes());
+        for name in names {
+            hash.update(&(name.len() as u64).to_be_bytes());
+            hash.update(&name);
+        }
+    }
+    *hash.finish().first_chunk().expect("16 is less than 32")
+}
+
+/// The names in live parameters, each with its kind before it.
+fn names_in(param: *mut sys::X509_VERIFY_PARAM) -> Vec<Vec<u8>> {
+    let mut names = Vec::new();
+    let mut add = |kind: u8, text: *mut c_char| {
+        if !text.is_null() {
+            // SAFETY: a string that lives in the parameters.
+            let bytes = unsafe { CStr::from_ptr(text) }.to_bytes();
+            names.push([&[kind], bytes].concat());
+        }
+    };
+    // SAFETY: reads live parameters; null if there is none.
+    add(b'@', unsafe { X509_VERIFY_PARAM_get0_email(param) });
+    for index in 0.. {
+        // SAFETY: as above; null after the last.
+        let host = unsafe { X509_VERIFY_PARAM_get0_host(param, index) };
+        if host.is_null() {
+            break;
+        }
+        add(b'.', host);
+    }
+    names
+}
+
+/// Takes the IP address that a certificate must have, if it must, out of verify parameters. That there is none
+/// OpenSSL says by an error in its queue.
+pub(crate) fn take_address(param: &mut X509VerifyParamRef) -> Option<Vec<u8>> {
+    // SAFETY: reads live parameters; what it makes is ours.
+    let text = unsafe { X509_VERIFY_PARAM_get1_ip_asc(param.as_ptr()) };
+    // SAFETY: empties a field of live parameters.
+    unsafe { sys::X509_VERIFY_PARAM_set1_ip(param.as_ptr(), ptr::null(), 0) };
+    if text.is_null() {
+        return None;
+    }
+    // SAFETY: a string of ours.
+    let bytes = unsafe { CStr::from_ptr(text) }.to_bytes().to_vec();
+    // SAFETY: frees it, once.
+    unsafe { sys::OPENSSL_free(text.cast()) };
+    Some(bytes)
+}
+
+/// The parameters that a connection's client is verified by, but for hosts and mail, as OpenSSL puts them together:
+/// those for clients, over them those of the store, over them the connection's own.
+pub(crate) fn verify_param(ssl: &SslRef) -> Result<X509VerifyParam, ErrorStack> {
     // SAFETY: reads a field of a live SSL.
     let own = unsafe { sys::SSL_get0_param(ssl.as_ptr()) };
-    // SAFETY: copies from live parameters into ours.
-    unsafe { X509_VERIFY_PARAM_set1(param.as_ptr(), own) };
+    let store = ca_store(ssl);
+    if store.is_null() {
+        return client_param(&[own]);
+    }
+    // SAFETY: reads a field of a live store.
+    let stores = unsafe { X509_STORE_get0_param(store) };
+    client_param(&[stores, own])
+}
+
+/// The parameters that a context gives its connections, over those for clients, but for hosts and mail.
+pub(crate) fn verify_param_of(context: &SslContextRef) -> Result<X509VerifyParam, ErrorStack> {
+    // SAFETY: reads a field of a live context.
+    client_param(&[unsafe { sys::SSL_CTX_get0_param(context.as_ptr()) }])
+}
+
+/// A copy of these live parameters, each over those before it.
+fn client_param(params: &[*mut sys::X509_VERIFY_PARAM]) -> Result<X509VerifyParam, ErrorStack> {
+    let mut param = X509VerifyParam::new()?;
+    param.set_purpose(X509PurposeId::SSL_CLIENT)?;
+    let ours = param.as_ptr();
+    for theirs in params {
+        // SAFETY: copies from live parameters into ours.
+        unsafe { X509_VERIFY_PARAM_set1(ours, *theirs) };
+    }
+    // SAFETY: empties a field of ours.
+    unsafe { sys::X509_VERIFY_PARAM_set1_host(ours, ptr::null(), 0) };
+    // SAFETY: as above.
+    unsafe { sys::X509_VERIFY_PARAM_set1_email(ours, ptr::null(), 0) };
     Ok(param)
 }
 
-/// Takes the names that a certificate must have, by host, mail address and IP address, out of verify
-/// parameters.
-pub(crate) fn take_names(param: &mut X509VerifyParamRef) -> Vec<Vec<u8>> {
-    let param = param.as_ptr();
-    let bytes = |text: *mut c_char| {
-        // SAFETY: not null, a string that lives in the parameters or is ours, until below.
-        unsafe { CStr::from_ptr(text) }.to_bytes().to_vec()
-    };
-    let hosts = (0..).map(|index| {
-        // SAFETY: reads live parameters; null after the last.
-        unsafe { X509_VERIFY_PARAM_get0_host(param, index) }
-    });
-    let hosts = hosts.take_while(|host| !host.is_null());
-    let mut names: Vec<_> = hosts.map(bytes).collect();
-    // SAFETY: as above; null if there is none.
-    let email = unsafe { X509_VERIFY_PARAM_get0_email(param) };
-    // SAFETY: as above; what it makes is ours.
-    let ip = unsafe { X509_VERIFY_PARAM_get1_ip_asc(param) };
-    names.extend(
-        [email, ip]
-            .into_iter()
-            .filter(|text| !text.is_null())
-            .map(bytes),
-    );
-    // SAFETY: frees what was made, if it was.
-    unsafe { sys::OPENSSL_free(ip.cast()) };
-    // SAFETY: empties a field of live parameters.
-    unsafe { sys::X509_VERIFY_PARAM_set1_host(param, ptr::null(), 0) };
-    // SAFETY: as above.
-    unsafe { sys::X509_VERIFY_PARAM_set1_email(param, ptr::null(), 0) };
-    // SAFETY: as above.
-    unsafe { sys::X509_VERIFY_PARAM_set1_ip(param, ptr::null(), 0) };
-    names
+/// Whether a certificate is asked for after the handshake in TLS 1.3, and in it before.
+pub(crate) fn asks_after_handshake(ssl: &SslRef) -> bool {
+    // SAFETY: reads a field of a live SSL.
+    let mode = unsafe { sys::SSL_get_verify_mode(ssl.as_ptr()) };
+    mode & SSL_VERIFY_POST_HANDSHAKE != 0
 }
 
 /// Whether store, names and callback are those of the context that the connection has now, and not its own.

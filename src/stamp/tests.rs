@@ -158,8 +158,10 @@ fn authority(certificates: &[[u8; 32]], names: &[&str]) -> Authority {
         certificates: certificates.to_vec(),
         names: names.iter().map(|name| name.as_bytes().to_vec()).collect(),
         rules: vec![1, -1],
-        demanded: vec![],
+        demanded: [0; 16],
+        dear: [[0; 16]; 2],
         by_callback: false,
+        context: None,
     }
 }
 
@@ -177,7 +179,15 @@ fn authorities_do_not_depend_on_order_and_tell_all_that_is_in_them() {
             ..one()
         },
         Authority {
-            demanded: vec![b"x".to_vec()],
+            demanded: [1; 16],
+            ..one()
+        },
+        Authority {
+            dear: [[1; 16], [0; 16]],
+            ..one()
+        },
+        Authority {
+            context: Some([1; 16]),
             ..one()
         },
         Authority {
@@ -230,16 +240,22 @@ fn a_demand_is_met_by_a_session_made_under_it() {
         let mut demand = Demand {
             verify,
             authority,
-            by_callback: false,
+            callback: None,
         };
         assert_eq!(demand.is_met_by(&stamp), expected, "row {i}");
-        // Where a callback decides, what did not verify may have passed.
-        demand.by_callback = true;
-        let expected = match client {
-            Unverified => Ok(()),
-            _ => expected,
-        };
+        // Where a callback decides, what did not verify passes if it was that callback that let it.
+        demand.callback = Some([9; 16]);
         assert_eq!(demand.is_met_by(&stamp), expected, "row {i}, callback");
+        let by_it = Stamp {
+            authority: demand.unverified(),
+            client: Unverified,
+            ..stamp
+        };
+        let is_asked = verify.contains(peer);
+        assert_eq!(demand.is_met_by(&by_it), Ok(()), "row {i}, its own");
+        demand.callback = Some([8; 16]);
+        let another = demand.is_met_by(&by_it);
+        assert_eq!(another.is_err(), is_asked, "row {i}, another");
     }
 }
 

@@ -4,7 +4,7 @@ use std::ffi::{c_int, c_void};
 use std::ptr;
 
 use foreign_types::ForeignTypeRef;
-use openssl::ssl::{NameType, SslContext, SslRef};
+use openssl::ssl::{ClientHelloResponse, NameType, SslContext, SslRef, SslVerifyMode};
 use openssl_resumption::{
     Handshake::{Full, Resumed},
     Reason, Resumption,
@@ -139,5 +139,62 @@ fn a_new_generation_ends_the_sessions_from_before_a_demand() {
         let after = server(&policy.generation("demands"), &ca, &armed);
         let (met, refused) = try_meet(&after, &client, first.next());
         assert!(met.is_err() && refused.is_some(), "{what}");
+    }
+}
+
+/// The context demands a certificate, a ClientHello callback does not, and the certificate callback does again.
+#[test]
+fn a_demand_that_was_dropped_and_raised_again_is_held_against_sessions() {
+    let (ca, me) = ca_and_client();
+    for (what, policy, kind) in resuming_clients() {
+        let armed = Switch::default();
+        let arg = ptr::from_mut(Box::leak(Box::new(armed.clone())));
+        let server = context_with(&policy, |builder| {
+            demand_certificates(builder, &ca);
+            builder.set_client_hello_callback(|ssl, _| {
+                ssl.set_verify(SslVerifyMode::NONE);
+                Ok(ClientHelloResponse::SUCCESS)
+            });
+            #[expect(unsafe_code, reason = "as above")]
+            // SAFETY: the callback is one for this argument, which lives for ever.
+            unsafe {
+                SSL_CTX_set_cert_cb(builder.as_ptr(), Some(demand), arg.cast());
+            }
+        });
+        let anonymous = Client::new(kind).unwrap().server_name("a.example");
+        let [first, second] = meet_twice(&server, &anonymous);
+        assert!(
+            matches!(second.agreed(), Resumed(_)),
+            "{what}: nothing is demanded"
+        );
+        armed.turn_on();
+        let known = client_as(kind, &me).server_name("a.example");
+        assert!(meet(&server, &known, None).authenticated, "{what}");
+        let (met, refused) = try_meet(&server, &anonymous, first.next());
+        assert!(met.is_err() && refused.is_some(), "{what}");
+    }
+}
+
+/// Asked for in the handshake in TLS 1.2, and after it in TLS 1.3.
+#[test]
+fn what_is_demanded_in_one_version_is_not_held_against_sessions_of_another() {
+    const POST_HANDSHAKE: c_int = 8;
+    let (ca, me) = ca_and_client();
+    for (mode, policy) in resuming() {
+        let server = context_with(&policy, |builder| {
+            demand_certificates(builder, &ca);
+            let mode = DEMAND.bits() | POST_HANDSHAKE;
+            #[expect(unsafe_code, reason = "a mode that the `openssl` crate does not name")]
+            // SAFETY: sets a field of the context.
+            unsafe {
+                openssl_sys::SSL_CTX_set_verify(builder.as_ptr(), mode, None);
+            }
+        });
+        let new = Client::new(Kind::Tls13).unwrap().server_name("a.example");
+        let first = meet(&server, &new, None);
+        let old = client_as(Kind::Tls12, &me).server_name("a.example");
+        assert!(meet(&server, &old, None).authenticated, "{mode}");
+        let resumed = meet(&server, &new, first.next());
+        assert!(matches!(resumed.agreed(), Resumed(_)), "{mode}");
     }
 }
