@@ -20,9 +20,9 @@ pub(crate) type Identity = [u8; 32];
 /// What the store said to an identity.
 pub(crate) type Answer = Result<Session, Reason>;
 
-/// The first few sessions that a client has offered.
+/// The first few sessions that a client has offered. Most offer one or none, so there is no place for four.
 #[derive(Default)]
-pub(crate) struct Candidates([Option<Candidate>; MAX_CANDIDATES]);
+pub(crate) struct Candidates(Vec<Candidate>);
 
 struct Candidate {
     identity: Identity,
@@ -46,22 +46,27 @@ pub(crate) enum Mention {
 
 impl Candidates {
     fn find(&mut self, identity: &Identity) -> Option<&mut Candidate> {
-        let mut known = self.0.iter_mut().flatten();
+        let mut known = self.0.iter_mut();
         known.find(|candidate| candidate.identity == *identity)
     }
 
     fn find_or_add(&mut self, identity: &Identity) -> Option<&mut Candidate> {
         let is_it = |candidate: &Candidate| candidate.identity == *identity;
-        let place = self
-            .0
-            .iter_mut()
-            .find(|place| place.as_ref().is_none_or(is_it))?;
-        Some(place.get_or_insert_with(|| Candidate {
-            identity: *identity,
-            works: 0,
-            declined: None,
-            answer: None,
-        }))
+        let place = match self.0.iter().position(is_it) {
+            Some(place) => place,
+            None if self.0.len() == MAX_CANDIDATES => return None,
+            None => {
+                self.0.reserve_exact(1);
+                self.0.push(Candidate {
+                    identity: *identity,
+                    works: 0,
+                    declined: None,
+                    answer: None,
+                });
+                self.0.len() - 1
+            }
+        };
+        self.0.get_mut(place)
     }
 
     /// The client mentions this identity.
@@ -102,7 +107,7 @@ impl Candidates {
     /// How many more identities are looked at.
     #[cfg(feature = "tokio")]
     pub(crate) fn room(&self) -> usize {
-        self.0.iter().filter(|place| place.is_none()).count()
+        MAX_CANDIDATES - self.0.len()
     }
 }
 

@@ -58,14 +58,16 @@ pub(crate) struct Connection {
     /// Which of our callbacks for tickets OpenSSL has called.
     generated: bool,
     sealed: bool,
-    /// The hash of what the client is verified against, if it is not the context's. The reference to the
-    /// store keeps its address from being that of another one.
-    authority: Mutex<Option<(Verification, Option<X509Store>, Binding)>>,
+    authority: Mutex<Option<Box<Authority>>>,
     /// When the handshake began, in seconds since the Unix epoch. A session dates from here, not
     /// from the end of the handshake: what is forgotten in between must not survive in it.
     started: u64,
     outcome: Option<Outcome>,
 }
+
+/// The hash of what the client is verified against, if it is not the context's. The reference to the store keeps
+/// its address from being that of another one.
+type Authority = (Verification, Option<X509Store>, Binding);
 
 /// A ticket between the two callbacks that it is shown to.
 #[derive(Debug, Clone, Copy)]
@@ -121,8 +123,11 @@ impl Connection {
     ) -> Binding {
         let mut known = self.authority.lock();
         match &*known {
-            Some((of, _, authority)) if of == how => *authority,
-            _ => known.insert((*how, ffi::ca_store_of(ssl), make())).2,
+            Some(known) if known.0 == *how => known.2,
+            _ => {
+                let made = (*how, ffi::ca_store_of(ssl), make());
+                known.insert(Box::new(made)).2
+            }
         }
     }
 

@@ -170,8 +170,10 @@ counted! {
         Store => "store",
         /// From a sealed ticket.
         Ticket => "ticket",
-        /// Not from this library: an external pre-shared key of TLS 1.3 (`psk_server_callback`). A session
-        /// of a handshake that others hand to OpenSSL in its place fails the connection.
+        /// Not from this library: an external pre-shared key of TLS 1.3 (`psk_server_callback`). One that is
+        /// made of a session of a handshake (`SSL_CTX_set_psk_find_session_callback`) cannot be told from a
+        /// session that others resume past this library: it fails the connection until the context has made
+        /// a TLS 1.3 ticket, and where a certificate is asked for.
         Other => "other",
     }
 }

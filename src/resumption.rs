@@ -204,11 +204,13 @@ impl Resumption {
     /// parameters: flags, depth, level, purpose and names, the store's as well. It does not see that a
     /// context has ceased to ask, what a verify callback does, `SSL_CTX_set_cert_verify_callback`,
     /// revocation lists, a directory of CA certificates (`CApath`), certificates added to the CA store of a
-    /// running server, the purpose of a single connection, or what a certificate callback
-    /// (`SSL_set_cert_cb`) would demand, which OpenSSL does not call when it resumes.
+    /// running server, a purpose or an IP address that a single connection demands, or what a certificate
+    /// callback (`SSL_set_cert_cb`) would demand, which OpenSSL does not call when it resumes.
     ///
     /// A context that verifies clients by a verify callback, or without any CA certificate in its store,
-    /// resumes no sessions of other contexts, unless a generation says what they have in common.
+    /// resumes no sessions of other contexts, unless a generation says what they have in common; a connection
+    /// with a verify callback of its own none at all. A certificate that did not verify, and that a callback let
+    /// pass, resumes at that callback's context only, whatever the generation.
     #[must_use]
     pub fn generation(mut self, generation: impl AsRef<[u8]>) -> Self {
         self.generation = generation.as_ref().into();
