@@ -4,8 +4,11 @@
 //! OpenSSL asks for each before any is proven to be the client's. What is decoded, opened or hashed for
 //! a mention is therefore bounded by the connection, and what came of it is remembered.
 
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
 use crate::outcome::Reason;
-use crate::store::Session;
+use crate::store::{MemoryStore, Session, SessionKey, SessionStore};
 
 /// How many sessions are worked on in one connection, however many its client offers.
 pub(crate) const MAX_CANDIDATES: usize = 4;
@@ -30,7 +33,41 @@ struct Candidate {
     declined: Option<Reason>,
     /// After a HelloRetryRequest the store is not asked again, and a session that was taken out of it is
     /// not lost.
-    answer: Option<Answer>,
+    answer: Option<Kept>,
+}
+
+/// An answer of the store, for as long as OpenSSL may ask for it.
+enum Kept {
+    Here(Answer),
+    /// The client was sent a HelloRetryRequest, and takes its time.
+    Held(Held),
+}
+
+/// A session that waits for its client's second hello. It is in a store, from which it goes when it ends.
+struct Held(SessionKey);
+
+/// What has no place in it resumes no more: a full handshake.
+static HELD: LazyLock<MemoryStore> = LazyLock::new(|| MemoryStore::new(1 << 14, usize::MAX));
+
+impl Held {
+    fn new(identity: &Identity, session: Session) -> Option<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let mut key = *identity;
+        key[8..16].copy_from_slice(&NEXT.fetch_add(1, Relaxed).to_be_bytes());
+        let key = SessionKey::from(key);
+        HELD.put(&key, session).ok()?;
+        Some(Self(key))
+    }
+
+    fn get(&self) -> Answer {
+        HELD.get(&self.0).ok().flatten().ok_or(Reason::Expired)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _ = HELD.remove(&self.0);
+    }
 }
 
 /// What to do about a mention of an identity.
@@ -94,13 +131,32 @@ impl Candidates {
 
     /// What the store said to this identity, if it was asked.
     pub(crate) fn answer(&mut self, identity: &Identity) -> Option<Answer> {
-        self.find(identity)?.answer.clone()
+        match self.find(identity)?.answer.as_ref()? {
+            Kept::Here(answer) => Some(answer.clone()),
+            Kept::Held(held) => Some(held.get()),
+        }
     }
 
     /// Takes an answer of the store down, unless the client has offered as many others.
     pub(crate) fn set_answer(&mut self, identity: &Identity, answer: Answer) {
         if let Some(candidate) = self.find_or_add(identity) {
-            candidate.answer = Some(answer);
+            candidate.answer = Some(Kept::Here(answer));
+        }
+    }
+
+    pub(crate) fn are_none(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The client is to send its hello again: what waits for it is held until then, or until it ends.
+    pub(crate) fn hold(&mut self) {
+        for candidate in &mut self.0 {
+            candidate.answer = match candidate.answer.take() {
+                Some(Kept::Here(Ok(session))) => {
+                    Held::new(&candidate.identity, session).map(Kept::Held)
+                }
+                answer => answer,
+            };
         }
     }
 
@@ -113,6 +169,8 @@ impl Candidates {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, SystemTime};
+
     use super::*;
 
     fn identity(n: u8) -> Identity {
@@ -153,5 +211,33 @@ mod tests {
         assert!(candidates.answer(&identity(4)).is_none());
         assert_eq!(candidates.mention(&identity(3)), Mention::Look);
         assert_eq!(candidates.mention(&identity(4)), Mention::Capped);
+    }
+
+    #[test]
+    fn what_is_held_is_there_until_it_ends_or_its_connection_does() {
+        let mut candidates = Candidates::default();
+        let ends = [3_600, 0].map(|seconds| SystemTime::now() + Duration::from_secs(seconds));
+        for (n, ends) in (0..).zip(ends) {
+            candidates.set_answer(&identity(n), Ok(Session::new(ends, &[n])));
+        }
+        candidates.hold();
+        candidates.hold();
+        let keys = candidates
+            .0
+            .iter()
+            .filter_map(|candidate| match &candidate.answer {
+                Some(Kept::Held(held)) => Some(held.0),
+                _ => None,
+            });
+        let keys: Vec<_> = keys.collect();
+        assert_eq!(keys.len(), 2);
+        let answer = candidates.answer(&identity(0)).unwrap().unwrap();
+        assert_eq!(answer.payload(), [0]);
+        // Returned once, as its connection is to say so, unless it was swept before.
+        let _ = candidates.answer(&identity(1));
+        let gone = candidates.answer(&identity(1)).unwrap();
+        assert_eq!(gone.unwrap_err(), Reason::Expired);
+        drop(candidates);
+        assert!(HELD.get(&keys[0]).unwrap().is_none());
     }
 }

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use openssl::ssl::{SslRef, SslVerifyMode, SslVersion};
 use openssl::x509::store::X509Store;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::candidates::{Answer, Candidates, Identity, Mention};
 use crate::context::Applied;
@@ -29,23 +29,17 @@ const NEVER: i32 = -1;
 ///
 /// Its owner is the policy of the context that accepted the connection, whatever context the
 /// handshake switches to later: OpenSSL keeps calling the accepting context's callbacks.
+///
+/// A server may have a million that are idle: what only the handshake needs goes with it.
 pub(crate) struct Connection {
     owner: Arc<Applied>,
-    /// What became of the last thing the client offered.
-    offered: Offered,
-    /// The ticket that has named its key, until it is decided on.
-    at_hand: Option<AtHand>,
-    ticket: Option<TicketFate>,
-    candidates: Mutex<Candidates>,
+    handshaking: Option<Box<Handshaking>>,
     /// Whether the store is asked while the handshake is suspended, and then only.
     asks_ahead: bool,
     /// The client's certificate or key that the stamp of the connection's session speaks of.
     credential: Mutex<Option<Credential>>,
-    first_demand: Option<Demand>,
     /// The verify mode that the session was held against after all callbacks for the hello.
     looked_at: AtomicI32,
-    /// The session, still in the store, that OpenSSL was given to resume.
-    given: Option<SessionKey>,
     /// The sessions in the store that are this connection's: the one it resumed, and those it made.
     resumed: Option<SessionKey>,
     made: Vec<SessionKey>,
@@ -54,7 +48,7 @@ pub(crate) struct Connection {
     /// Whether the connection is being failed.
     failed: bool,
     /// How many tickets the connection would have got, had it not been decided that it gets none.
-    tickets: Option<usize>,
+    tickets: Option<u32>,
     /// Which of our callbacks for tickets OpenSSL has called.
     generated: bool,
     sealed: bool,
@@ -63,6 +57,27 @@ pub(crate) struct Connection {
     /// from the end of the handshake: what is forgotten in between must not survive in it.
     started: u64,
     outcome: Option<Outcome>,
+}
+
+/// What a connection needs until its handshake has completed or failed.
+#[derive(Default)]
+struct Handshaking {
+    /// What became of the last thing the client offered.
+    offered: Offered,
+    /// The ticket that has named its key, until it is decided on.
+    at_hand: Option<AtHand>,
+    ticket: Option<TicketFate>,
+    candidates: Mutex<Candidates>,
+    first_demand: Option<Demand>,
+    given: Option<Given>,
+}
+
+/// The session of the store that OpenSSL was given to resume.
+#[derive(Debug, Clone, Copy)]
+struct Given {
+    key: SessionKey,
+    /// Whether it was taken out of the store.
+    taken: bool,
 }
 
 /// The hash of what the client is verified against, if it is not the context's. The reference to the store keeps
@@ -78,8 +93,9 @@ pub(crate) enum AtHand {
     Named(Identity, TicketFate),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Offered {
+    #[default]
     Nothing,
     Declined(Reason),
     /// Handed to OpenSSL, which may still find that it does not fit.
@@ -92,15 +108,10 @@ impl Connection {
         owner.policy().note_started(started);
         Self {
             owner,
-            offered: Offered::Nothing,
-            at_hand: None,
-            ticket: None,
-            candidates: Mutex::default(),
+            handshaking: Some(Box::default()),
             asks_ahead: false,
             credential: Mutex::default(),
-            first_demand: None,
             looked_at: AtomicI32::new(NEVER),
-            given: None,
             resumed: None,
             made: Vec::new(),
             closed: false,
@@ -145,7 +156,6 @@ impl Connection {
 
     pub(crate) fn decline(&mut self, reason: Reason) {
         self.offer(Offered::Declined(reason));
-        self.given = None;
     }
 
     pub(crate) fn supply(
@@ -160,7 +170,10 @@ impl Connection {
 
     /// After a HelloRetryRequest it may be another session, which has not been looked at.
     fn offer(&mut self, offered: Offered) {
-        self.offered = offered;
+        if let Some(handshaking) = &mut self.handshaking {
+            handshaking.offered = offered;
+            handshaking.given = None;
+        }
         *self.looked_at.get_mut() = NEVER;
     }
 
@@ -180,19 +193,21 @@ impl Connection {
 
     /// The stamp of the session that OpenSSL was given to resume.
     pub(crate) fn resuming(&self) -> Option<&Stamp> {
-        match &self.offered {
+        match &self.handshaking.as_ref()?.offered {
             Offered::Supplied(_, stamp) => Some(stamp),
             Offered::Nothing | Offered::Declined(_) => None,
         }
     }
 
     pub(crate) fn set_first_demand(&mut self, demand: Option<Demand>) {
-        self.first_demand = demand;
+        if let Some(handshaking) = &mut self.handshaking {
+            handshaking.first_demand = demand;
+        }
     }
 
     /// What was demanded of the client when the handshake began.
     pub(crate) fn first_demand(&self) -> Option<&Demand> {
-        self.first_demand.as_ref()
+        self.handshaking.as_ref()?.first_demand.as_ref()
     }
 
     pub(crate) fn set_looked_at(&self, verify: SslVerifyMode) {
@@ -221,12 +236,13 @@ impl Connection {
 
     /// The connection gets no tickets; it would have got so many.
     pub(crate) fn deny_tickets(&mut self, tickets: usize) {
+        let tickets = u32::try_from(tickets).unwrap_or(u32::MAX);
         self.tickets.get_or_insert(tickets);
     }
 
     /// How many tickets to give back to its `SSL`, if that is used again.
     pub(crate) fn denied_tickets(&self) -> Option<usize> {
-        self.tickets
+        self.tickets.and_then(|tickets| tickets.try_into().ok())
     }
 
     /// OpenSSL has called our callback for a ticket that is about to be made.
@@ -255,15 +271,19 @@ impl Connection {
     }
 
     pub(crate) fn set_at_hand(&mut self, at_hand: AtHand) {
-        self.at_hand = Some(at_hand);
+        if let Some(handshaking) = &mut self.handshaking {
+            handshaking.at_hand = Some(at_hand);
+        }
     }
 
     pub(crate) fn take_at_hand(&mut self) -> Option<AtHand> {
-        self.at_hand.take()
+        self.handshaking.as_mut()?.at_hand.take()
     }
 
     pub(crate) fn set_ticket(&mut self, fate: TicketFate) {
-        self.ticket = Some(fate);
+        if let Some(handshaking) = &mut self.handshaking {
+            handshaking.ticket = Some(fate);
+        }
     }
 
     /// The client mentions a session: whether it is to be looked at, or why it is declined. `capped` counts
@@ -273,7 +293,10 @@ impl Connection {
         identity: &Identity,
         capped: fn(&Counters) -> &Counter,
     ) -> Result<(), Reason> {
-        match self.candidates.get_mut().mention(identity) {
+        let Some(handshaking) = &mut self.handshaking else {
+            return Err(Reason::NotFound);
+        };
+        match handshaking.candidates.get_mut().mention(identity) {
             Mention::Look => Ok(()),
             Mention::Declined(reason) => Err(reason),
             Mention::Capped => {
@@ -285,17 +308,44 @@ impl Connection {
 
     /// A session that was looked at does not resume.
     pub(crate) fn decline_candidate(&mut self, identity: &Identity, reason: Reason) {
-        self.candidates.get_mut().decline(identity, reason);
+        if let Some(handshaking) = &mut self.handshaking {
+            handshaking.candidates.get_mut().decline(identity, reason);
+        }
         self.decline(reason);
     }
 
     /// What the store said to this identity earlier in this handshake.
     pub(crate) fn answer(&self, identity: &Identity) -> Option<Answer> {
-        self.candidates.lock().answer(identity)
+        self.candidates()?.answer(identity)
     }
 
     pub(crate) fn set_answer(&self, identity: &Identity, answer: Answer) {
-        self.candidates.lock().set_answer(identity, answer);
+        if let Some(mut candidates) = self.candidates() {
+            candidates.set_answer(identity, answer);
+        }
+    }
+
+    fn candidates(&self) -> Option<MutexGuard<'_, Candidates>> {
+        Some(self.handshaking.as_ref()?.candidates.lock())
+    }
+
+    pub(crate) fn has_candidates(&self) -> bool {
+        self.candidates()
+            .is_some_and(|candidates| !candidates.are_none())
+    }
+
+    /// The client is to send its hello again, and takes as long as it likes.
+    pub(crate) fn hold_answers(&self) {
+        if let Some(mut candidates) = self.candidates() {
+            candidates.hold();
+        }
+    }
+
+    /// OpenSSL will not ask for a session any more.
+    pub(crate) fn drop_candidates(&self) {
+        if let Some(mut candidates) = self.candidates() {
+            *candidates = Candidates::default();
+        }
     }
 
     #[cfg(feature = "tokio")]
@@ -310,11 +360,20 @@ impl Connection {
     /// How many more sessions may be looked up.
     #[cfg(feature = "tokio")]
     pub(crate) fn lookups_left(&self) -> usize {
-        self.candidates.lock().room()
+        self.candidates().map_or(0, |candidates| candidates.room())
     }
 
-    pub(crate) fn give(&mut self, key: SessionKey) {
-        self.given = Some(key);
+    /// OpenSSL is given the session of this key, which may have been taken out of the store, to resume.
+    pub(crate) fn give(&mut self, key: SessionKey, taken: bool) {
+        if let Some(handshaking) = &mut self.handshaking {
+            handshaking.given = Some(Given { key, taken });
+        }
+    }
+
+    /// The session of the store that this stamp, of the one that is being resumed, says was given for that.
+    pub(crate) fn used(&self, resumed: &Stamp) -> Option<SessionKey> {
+        let given = self.handshaking.as_ref()?.given?;
+        (self.resuming() == Some(resumed)).then_some(given.key)
     }
 
     /// A session was stored under this key. What could end with the connection is kept in mind.
@@ -347,6 +406,8 @@ impl Connection {
         {
             self.forget_own();
         }
+        // Before, it has failed.
+        self.handshaking = None;
     }
 
     fn forget_own(&mut self) {
@@ -363,17 +424,22 @@ impl Connection {
     /// on to another than it was given, an external pre-shared key.
     pub(crate) fn complete(&mut self, version: SslVersion, reused: bool, resumed: Option<Stamp>) {
         let ours = reused && resumed.is_some() && self.resuming() == resumed.as_ref();
-        let given = self.given.take().filter(|_| ours);
-        if given.is_some() && self.may_end(version == SslVersion::TLS1_3) {
-            self.resumed = given;
+        let Some(handshaking) = self.handshaking.take() else {
+            return;
+        };
+        *self.authority.get_mut() = None;
+        let given = handshaking.given.filter(|given| ours && !given.taken);
+        if let Some(given) = given
+            && self.may_end(version == SslVersion::TLS1_3)
+        {
+            self.resumed = Some(given.key);
         }
-        *self.candidates.get_mut() = Candidates::default();
         // With early data OpenSSL says so before the client's Finished, which a connection that is
         // being failed does not read.
-        if self.outcome.is_some() || self.failed {
+        if self.failed {
             return;
         }
-        let handshake = match (reused, self.offered) {
+        let handshake = match (reused, handshaking.offered) {
             (true, Offered::Supplied(source, _)) if ours => Handshake::Resumed(source),
             (true, _) => Handshake::Resumed(Source::Other),
             (false, _) if self.policy().is_off() => Handshake::Full(Reason::Off),
@@ -382,7 +448,9 @@ impl Connection {
             (false, Offered::Supplied(..)) => Handshake::Full(Reason::WrongContext),
         };
         let outcome = Outcome { version, handshake };
-        self.policy().counters().completed(&outcome, self.ticket);
+        self.policy()
+            .counters()
+            .completed(&outcome, handshaking.ticket);
         self.outcome = Some(outcome);
         self.policy().tell(&outcome);
     }
@@ -453,6 +521,12 @@ mod tests {
             settled(&Resumption::off(), false, |_| {}),
             full(Reason::Off)
         );
+    }
+
+    #[test]
+    fn a_finished_connection_is_small() {
+        let size = size_of::<Connection>();
+        assert!(size < 184, "{size}: with what the allocator adds, 200");
     }
 
     #[test]

@@ -24,11 +24,13 @@ mod redis_line;
 mod resumption;
 mod seal;
 mod secret;
+mod shelf;
 mod stamp;
 mod stateful;
 mod stateless;
 mod stats;
 mod store;
+mod timer;
 
 #[cfg(feature = "tokio")]
 pub use accept::accept_async;

@@ -8,14 +8,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::SystemTime;
 
-use lru::LruCache;
 use openssl::ssl::{SslSession, SslSessionRef};
 use parking_lot::Mutex;
 
 use crate::ffi;
+use crate::shelf::{Item, Kind, Shelf};
 use crate::store::{Session, SessionKey};
+use crate::timer::{self, Perishable, Watched};
 
 /// What a master takes beside its record and its certificate: an `SSL_SESSION`, an `X509`, and the
 /// entry here.
@@ -63,27 +63,21 @@ fn size(session: &SslSessionRef, record: &Session) -> usize {
 }
 
 /// The masters of a policy, those used last.
+#[derive(Default)]
 pub(crate) struct Masters {
     /// There are any: spares the lock.
     any: AtomicBool,
-    kept: Mutex<Kept>,
+    kept: Mutex<Shelf<Arc<Master>>>,
+    watched: Watched,
 }
 
-struct Kept {
-    masters: LruCache<SessionKey, Arc<Master>>,
-    bytes: usize,
-}
+impl Item for Arc<Master> {
+    fn size(&self) -> usize {
+        self.size
+    }
 
-impl Default for Masters {
-    fn default() -> Self {
-        Self {
-            any: AtomicBool::new(false),
-            kept: Mutex::new(Kept {
-                // Bounded in bytes.
-                masters: LruCache::unbounded(),
-                bytes: 0,
-            }),
-        }
+    fn ends(&self) -> u64 {
+        self.record.ends()
     }
 }
 
@@ -94,51 +88,68 @@ impl Masters {
             return None;
         }
         // The copy is made outside the lock. Nobody writes to what several then read.
-        let master = self.kept.lock().masters.get(key).map(Arc::clone)?;
+        let master = self.kept.lock().get(key).map(Arc::clone)?;
         if master.record.as_bytes() != record.as_bytes() {
             return None;
         }
         ffi::copy_session(&master.session)
     }
 
-    pub(crate) fn keep(&self, key: SessionKey, master: Master, now: SystemTime) {
+    /// Keeps a master, which is that of a successor if its client has used another session.
+    pub(crate) fn keep(
+        self: &Arc<Self>,
+        key: &SessionKey,
+        master: Master,
+        used: Option<&SessionKey>,
+    ) {
+        let limit = master.limit;
         // What goes is freed outside the lock.
         let mut gone = Vec::new();
         let mut kept = self.kept.lock();
-        kept.bytes += master.size;
-        let limit = master.limit;
-        gone.extend(kept.masters.put(key, Arc::new(master)));
-        kept.bytes -= gone.iter().map(|master| master.size).sum::<usize>();
-        let has_ended = |master: &Arc<Master>| master.record.expires_at() <= now;
-        while (kept.bytes > limit
-            || kept
-                .masters
-                .peek_lru()
-                .is_some_and(|(_, oldest)| has_ended(oldest)))
-            && let Some((_, oldest)) = kept.masters.pop_lru()
+        let kind = match used {
+            Some(used) => {
+                kept.supersede(used);
+                Kind::Used
+            }
+            None => Kind::Fresh,
+        };
+        gone.extend(kept.insert(key, kind, Arc::new(master)));
+        while kept.bytes() > limit
+            && let Some(evicted) = kept.evict(key)
         {
-            kept.bytes -= oldest.size;
-            gone.push(oldest);
+            gone.push(evicted);
         }
         drop(kept);
         self.any.store(true, Relaxed);
+        timer::watch(self);
     }
 
     pub(crate) fn forget(&self, key: &SessionKey) {
         if !self.any.load(Relaxed) {
             return;
         }
-        let mut kept = self.kept.lock();
-        let gone = kept.masters.pop(key);
-        kept.bytes -= gone.as_ref().map_or(0, |master| master.size);
-        drop(kept);
+        let gone = self.kept.lock().pop(key);
+        drop(gone);
+    }
+}
+
+impl Perishable for Masters {
+    fn watched(&self) -> &Watched {
+        &self.watched
+    }
+
+    fn sweep(&self, now: u64, _: &mut usize) -> bool {
+        let mut gone = Vec::new();
+        let more = self.kept.lock().sweep(now, &mut gone);
+        drop(gone);
+        more
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::thread;
-    use std::time::Duration;
+    use std::time::{Duration, SystemTime};
 
     use openssl::asn1::Asn1Time;
     use openssl::ec::{EcGroup, EcKey};
@@ -183,8 +194,11 @@ mod tests {
         tlv(0x30, &fields.concat())
     }
 
+    /// Some time in the year 2100.
+    const ENDS: u64 = 4_102_444_800;
+
     fn record(n: u8) -> Session {
-        until(n, 3_600)
+        until(n, ENDS)
     }
 
     fn until(n: u8, seconds: u64) -> Session {
@@ -202,9 +216,9 @@ mod tests {
 
     #[test]
     fn a_master_serves_for_its_own_bytes_only() {
-        let (masters, record) = (Masters::default(), record(1));
+        let (masters, record) = (Arc::new(Masters::default()), record(1));
         let master = Master::new(&session(), &record, 1 << 20).unwrap();
-        masters.keep(key(1), master, SystemTime::UNIX_EPOCH);
+        masters.keep(&key(1), master, None);
         let copy = masters.copy(&key(1), &record).unwrap();
         assert_eq!(copy.id(), [1; 32]);
         for at in 0..record.as_bytes().len() {
@@ -216,48 +230,38 @@ mod tests {
         }
         masters.forget(&key(1));
         assert!(masters.copy(&key(1), &record).is_none());
-        assert_eq!(masters.kept.lock().bytes, 0);
+        assert_eq!(masters.kept.lock().bytes(), 0);
     }
 
     #[test]
     fn the_least_recently_used_makes_room() {
-        let (masters, session) = (Masters::default(), session());
+        let (masters, session) = (Arc::new(Masters::default()), session());
         let limit = 3 * size(&session, &record(0)) + 1;
-        let keep = |n| {
+        let keep = |n, used: Option<u8>| {
             let master = Master::new(&session, &record(n), limit).unwrap();
-            masters.keep(key(n), master, SystemTime::UNIX_EPOCH);
+            masters.keep(&key(n), master, used.map(key).as_ref());
         };
-        (0..3).for_each(keep);
-        keep(2);
-        assert!(has(&masters, 0) && masters.kept.lock().bytes < limit);
-        keep(3);
+        (0..3).for_each(|n| keep(n, None));
+        keep(2, None);
+        assert!(has(&masters, 0) && masters.kept.lock().bytes() < limit);
+        keep(3, None);
         assert!(has(&masters, 0) && !has(&masters, 1) && has(&masters, 2) && has(&masters, 3));
-        assert!(masters.kept.lock().bytes < limit);
-        assert!(Master::new(&session, &record(4), limit / 3 - 1).is_none());
+        keep(4, Some(3));
+        assert!(has(&masters, 0) && has(&masters, 2) && !has(&masters, 3) && has(&masters, 4));
+        assert!(masters.kept.lock().bytes() < limit);
+        assert!(Master::new(&session, &record(5), limit / 3 - 1).is_none());
     }
 
     #[test]
-    fn what_has_ended_goes_when_another_comes() {
-        let (masters, session) = (Masters::default(), session());
+    fn what_has_ended_goes() {
+        let (masters, session) = (Arc::new(Masters::default()), session());
         for n in 0..3 {
-            let record = until(n, 10 * u64::from(n));
+            let record = until(n, ENDS + 10 * u64::from(n));
             let master = Master::new(&session, &record, 1 << 20).unwrap();
-            masters.keep(
-                key(n),
-                master,
-                SystemTime::UNIX_EPOCH + Duration::from_secs(n.into()),
-            );
+            masters.keep(&key(n), master, None);
         }
-        assert_eq!(masters.kept.lock().masters.len(), 2);
-        let later = SystemTime::UNIX_EPOCH + Duration::from_secs(15);
-        masters.keep(
-            key(3),
-            Master::new(&session, &record(3), 1 << 20).unwrap(),
-            later,
-        );
-        assert_eq!(masters.kept.lock().masters.len(), 2);
-        assert!(has(&masters, 3));
-        assert_eq!(masters.kept.lock().bytes, 2 * size(&session, &record(3)));
+        assert!(!masters.sweep(ENDS + 15, &mut 0));
+        assert_eq!(masters.kept.lock().len(), 1);
     }
 
     /// A client that fills the memory of the server has a certificate of many small parts.

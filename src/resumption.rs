@@ -59,7 +59,7 @@ struct Shared {
     counters: Counters,
     forgotten: Forgotten,
     late: LateDemands,
-    masters: Masters,
+    masters: Arc<Masters>,
     /// When the newest handshake began, in seconds since the Unix epoch. Not always in the past:
     /// the clock may have been ahead.
     newest: AtomicU64,

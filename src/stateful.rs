@@ -72,10 +72,18 @@ pub(crate) fn new_session(ssl: &SslRef, session: &SslSessionRef) -> Option<Sessi
         true => None,
         false => policy.master_of(session, &record),
     };
-    call(policy, || store.put(&key, record)).ok()?;
+    let used = match tls13 && ssl.session_reused() {
+        true => Stamp::from_bytes(ffi::appdata(session)).and_then(|stamp| connection.used(&stamp)),
+        false => None,
+    };
+    call(policy, || match &used {
+        Some(used) => store.put_successor(&key, record, used),
+        None => store.put(&key, record),
+    })
+    .ok()?;
     policy.counters().puts.add_one();
     if let Some(master) = master {
-        policy.masters().keep(key, master, SystemTime::now());
+        policy.masters().keep(&key, master, used.as_ref());
     }
     Some(key)
 }
@@ -125,9 +133,7 @@ pub(crate) fn get_session(ssl: &mut SslRef, id: &[u8], now: SystemTime) -> Optio
     match found {
         Ok((session, stamp)) => {
             connection.supply(Source::Store, stamp, ffi::credential(&session));
-            if !once {
-                connection.give(key);
-            }
+            connection.give(key, once);
             Some(session)
         }
         Err(reason) => {
@@ -166,7 +172,10 @@ fn find(
         Ok((record, session)) => (Ok(record), Ok(session)),
         Err(reason) => (Err(reason), Err(reason)),
     };
-    connection.set_answer(id, answer);
+    // For after a HelloRetryRequest, which there is in TLS 1.3 only.
+    if here.version == SslVersion::TLS1_3 {
+        connection.set_answer(id, answer);
+    }
     session
 }
 
@@ -250,7 +259,7 @@ fn decode(
     if ffi::peer_certificate(&session).is_some() {
         policy.counters().decoded.add_one();
         if let Some(master) = policy.master_of(&session, record) {
-            policy.masters().keep(*key, master, SystemTime::now());
+            policy.masters().keep(key, master, None);
         }
     }
     Some(session)

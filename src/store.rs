@@ -82,6 +82,26 @@ pub trait SessionStore: Send + Sync + 'static {
     /// The session could not be stored. The connection goes on; its client cannot resume later.
     fn put(&self, key: &SessionKey, session: Session) -> Result<(), StoreError>;
 
+    /// Stores `session` under `key`. Its client has just resumed the session under `used`, which may be gone
+    /// by now, and will do so again only if it does not get this one: a store that has no room for both had better
+    /// let the used one go first.
+    ///
+    /// Called instead of [`put`](Self::put) in a TLS 1.3 resumption. By default it is `put`, and the used
+    /// session stays until it ends.
+    ///
+    /// # Errors
+    ///
+    /// As those of `put`.
+    fn put_successor(
+        &self,
+        key: &SessionKey,
+        session: Session,
+        used: &SessionKey,
+    ) -> Result<(), StoreError> {
+        let _ = used;
+        self.put(key, session)
+    }
+
     /// Returns the session under `key`, which stays.
     ///
     /// # Errors
@@ -137,6 +157,15 @@ macro_rules! forward {
         impl<S: SessionStore + ?Sized> SessionStore for $pointer<S> {
             fn put(&self, key: &SessionKey, session: Session) -> Result<(), StoreError> {
                 (**self).put(key, session)
+            }
+
+            fn put_successor(
+                &self,
+                key: &SessionKey,
+                session: Session,
+                used: &SessionKey,
+            ) -> Result<(), StoreError> {
+                (**self).put_successor(key, session, used)
             }
 
             fn get(&self, key: &SessionKey) -> Result<Option<Session>, StoreError> {
@@ -305,12 +334,14 @@ fn at_unix_seconds(seconds: [u8; 8]) -> Option<SystemTime> {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Usage {
-    /// Sessions in the store now, among them some that have ended and were not asked for since.
+    /// Sessions in the store now, among them perhaps some that have ended.
     pub entries: u64,
     /// Bytes in the store now; how they are counted is the store's to say.
     pub bytes: u64,
     /// Sessions dropped so far because the store was full, not because they had ended.
     pub evictions: u64,
+    /// Sessions dropped so far because they had ended.
+    pub expired: u64,
     /// Writes that wait to be done.
     pub queued: u64,
     /// Writes so far that were put off and then lost: the queue was full, or they failed.

@@ -129,6 +129,16 @@ fn step(ssl: &mut SslRef) {
         return;
     };
     notice_ticket_callbacks(ssl, connection);
+    if connection.has_candidates() {
+        match ssl.state_string() {
+            // `TLS_ST_EARLY_DATA` before the rest of the server's flight: a HelloRetryRequest has been sent.
+            "TED" => connection.hold_answers(),
+            // The server's hello has been written, and in TLS 1.3 something after it.
+            "TWEE" => connection.drop_candidates(),
+            "TWSH" if ssl.version2() != Some(SslVersion::TLS1_3) => connection.drop_candidates(),
+            _ => {}
+        }
+    }
     let is_failed = connection.is_failed();
     let goes_on = is_failed || {
         // Not to know is not to let pass.

@@ -1,5 +1,6 @@
 //! What the rest of the library asks of a policy.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime};
 
@@ -78,7 +79,7 @@ impl Resumption {
         &self.shared.counters
     }
 
-    pub(crate) fn masters(&self) -> &Masters {
+    pub(crate) fn masters(&self) -> &Arc<Masters> {
         &self.shared.masters
     }
 

@@ -1,49 +1,67 @@
 use std::fmt;
-use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::SystemTime;
 
-use lru::LruCache;
 use parking_lot::Mutex;
 
 use super::{Session, SessionKey, SessionStore, StoreError, Usage};
+use crate::shelf::{Item, Kind, Shelf};
+use crate::stamp::unix_seconds;
+use crate::timer::{self, Perishable, Watched};
 
-/// A key cut to what tells sessions apart, as no one can find two ids with the same 128 bits.
-type ShortKey = [u8; 16];
-
-/// What an entry counts beside its record: short key, list node and table slot, and what the
-/// allocator adds.
+/// What an entry counts beside its record: its places on a shelf, and what the allocator adds.
 const OVERHEAD: usize = 128;
 
-/// A shard below these sizes would evict by accident of hashing rather than by age.
-const SHARD_ENTRIES: usize = 256;
-const SHARD_BYTES: usize = 256 * 1024;
-/// When erased entries have used a table up it is tidied in place, which stops the callers of its shard for
-/// 0.1 µs an entry: with so many shards that stays below a millisecond up to eight million entries.
-const MAX_SHARDS: usize = 1_024;
-/// A shard for no more entries has its table made at once: to grow one later stops its callers for
-/// as long as it takes to move them all.
-const PRE_SIZED: usize = 8_192;
+/// With so many entries each, a few threads seldom wait for one another, and a table that grows stops nobody
+/// for long.
+const SHELF_ENTRIES: usize = 256;
+const SHELF_BYTES: usize = 256 * 1024;
+const MAX_SHELVES: usize = 1_024;
 
 /// A store in the memory of this process, bounded in entries and in bytes.
 ///
-/// When it is full the least recently used session goes first. The entries are spread over up to 1,024
-/// shards, each behind its own lock and with an equal part of the capacity: a large store begins to
-/// evict a little before all of its parts are full. One for fewer than 512 entries or 512 KiB is
-/// one shard and evicts in exact order of use.
+/// # What goes when it is full
 ///
-/// A session that has ended leaves the store when it is next asked for, and is returned that one
-/// time, so that the connection can tell "expired" from "not found".
-pub struct MemoryStore {
+/// First, sessions whose clients have got another for them: in TLS 1.3 a client that resumes gets a new session,
+/// and its old one stays for as long as there is room. A client that comes back a thousand times takes the
+/// room of one. Then sessions that no client has come back with yet, as long as they are more than a tenth
+/// of the store, so that a flood of them leaves those that are in use alone. Then those in use. Of each of the
+/// three the least recently used goes first, but for the accident of hashing in large stores: the entries lie on
+/// up to 1,024 shelves, each behind its own lock, and the shelf of the new one makes room.
+///
+/// So there is room for one client an entry, in TLS 1.2 and 1.3 alike:
+/// [`DEFAULT_ENTRIES`](Self::DEFAULT_ENTRIES) come in turn and all resume. With
+/// [`tickets`](crate::Resumption::tickets) above 1 a TLS 1.3 client takes as many when it is new.
+///
+/// # What has ended
+///
+/// It is wiped within ten seconds of its end, also if nobody comes, by one thread of the process named
+/// `session-ends`. If it is asked for before, it is returned that one time, so that the connection can tell
+/// "expired" from "not found".
+pub struct MemoryStore(Arc<Shelves>);
+
+struct Shelves {
     /// A power of two of them, or none if the capacity is zero.
-    shards: Box<[Mutex<Shard>]>,
+    shelves: Box<[Mutex<Shelf<Session>>]>,
+    /// Bounds and counts of all together: that hashing fills one shelf before another does not matter.
+    max_entries: usize,
+    max_bytes: usize,
+    entries: AtomicUsize,
+    bytes: AtomicUsize,
+    evictions: AtomicU64,
+    expired: AtomicU64,
+    watched: Watched,
 }
 
-struct Shard {
-    sessions: LruCache<ShortKey, Session>,
-    max_entries: usize,
-    bytes: usize,
-    max_bytes: usize,
-    evictions: u64,
+impl Item for Session {
+    fn size(&self) -> usize {
+        self.as_bytes().len() + OVERHEAD
+    }
+
+    fn ends(&self) -> u64 {
+        unix_seconds(self.expires_at())
+    }
 }
 
 impl MemoryStore {
@@ -53,44 +71,39 @@ impl MemoryStore {
     pub const DEFAULT_BYTES: usize = 32 * 1024 * 1024;
 
     /// A store for at most `entries` sessions of together at most `bytes` bytes, each session
-    /// counted as its record and 128 bytes more.
+    /// counted as its record and 128 bytes more. While threads store at once there may be one more of each.
     ///
-    /// If either is 0, nothing is stored. A session too large for its shard is not stored, which
+    /// If either is 0, nothing is stored. A session too large for the store is not stored, which
     /// counts as an eviction.
     #[must_use]
     pub fn new(entries: usize, bytes: usize) -> Self {
-        let most = (entries / SHARD_ENTRIES).min(bytes / SHARD_BYTES);
-        let shards = match entries.min(bytes) {
+        let most = (entries / SHELF_ENTRIES).min(bytes / SHELF_BYTES);
+        let shelves = match entries.min(bytes) {
             0 => 0,
-            _ => 1 << most.clamp(1, MAX_SHARDS).ilog2(),
+            _ => 1 << most.clamp(1, MAX_SHELVES).ilog2(),
         };
-        // What does not divide evenly goes to the first shards, so that the sum is exact.
-        let share = |total: usize, i: usize| total / shards + usize::from(i < total % shards);
-        Self {
-            shards: (0..shards)
-                .map(|i| Mutex::new(Shard::new(share(entries, i), share(bytes, i))))
-                .collect(),
-        }
-    }
-
-    fn shard(&self, key: &SessionKey) -> Option<&Mutex<Shard>> {
-        // Keys are SHA-256 values: any of their bits spread evenly.
-        let [a, b, ..] = *key.as_bytes();
-        let index = usize::from(u16::from_be_bytes([a, b])) & self.shards.len().wrapping_sub(1);
-        self.shards.get(index)
+        Self(Arc::new(Shelves {
+            shelves: (0..shelves).map(|_| Mutex::new(Shelf::default())).collect(),
+            max_entries: entries,
+            max_bytes: bytes,
+            entries: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
+            evictions: AtomicU64::new(0),
+            expired: AtomicU64::new(0),
+            watched: Watched::default(),
+        }))
     }
 
     fn get_at(&self, key: &SessionKey, now: SystemTime) -> Option<Session> {
-        let mut shard = self.shard(key)?.lock();
-        let session = shard.sessions.get(short(key))?;
-        if session.expires_at() <= now {
-            return shard.pop(key);
+        let mut shelf = self.0.shelf(key)?.lock();
+        let session = shelf.get(key)?;
+        if session.expires_at() > now {
+            return Some(session.clone());
         }
-        Some(session.clone())
-    }
-
-    fn pop(&self, key: &SessionKey) -> Option<Session> {
-        self.shard(key)?.lock().pop(key)
+        let ended = shelf.pop(key);
+        drop(shelf);
+        self.0.has_ended(ended.as_slice());
+        ended
     }
 }
 
@@ -103,11 +116,22 @@ impl Default for MemoryStore {
 
 impl SessionStore for MemoryStore {
     fn put(&self, key: &SessionKey, session: Session) -> Result<(), StoreError> {
-        if let Some(shard) = self.shard(key) {
-            // What goes is wiped and freed outside the lock, but for the rare second one.
-            let gone = shard.lock().put(key, session);
-            drop(gone);
+        self.0.put(key, session, Kind::Fresh, key);
+        timer::watch(&self.0);
+        Ok(())
+    }
+
+    fn put_successor(
+        &self,
+        key: &SessionKey,
+        session: Session,
+        used: &SessionKey,
+    ) -> Result<(), StoreError> {
+        if let Some(shelf) = self.0.shelf(used) {
+            shelf.lock().supersede(used);
         }
+        self.0.put(key, session, Kind::Used, used);
+        timer::watch(&self.0);
         Ok(())
     }
 
@@ -116,12 +140,12 @@ impl SessionStore for MemoryStore {
     }
 
     fn remove(&self, key: &SessionKey) -> Result<(), StoreError> {
-        self.pop(key);
+        self.0.pop(key);
         Ok(())
     }
 
     fn take(&self, key: &SessionKey) -> Result<Option<Session>, StoreError> {
-        Ok(self.pop(key))
+        Ok(self.0.pop(key))
     }
 
     fn takes_once(&self) -> bool {
@@ -129,14 +153,13 @@ impl SessionStore for MemoryStore {
     }
 
     fn usage(&self) -> Option<Usage> {
-        let mut usage = Usage::default();
-        for shard in &self.shards {
-            let shard = shard.lock();
-            usage.entries += shard.sessions.len() as u64;
-            usage.bytes += shard.bytes as u64;
-            usage.evictions += shard.evictions;
-        }
-        Some(usage)
+        Some(Usage {
+            entries: self.0.entries.load(Relaxed) as u64,
+            bytes: self.0.bytes.load(Relaxed) as u64,
+            evictions: self.0.evictions.load(Relaxed),
+            expired: self.0.expired.load(Relaxed),
+            ..Usage::default()
+        })
     }
 }
 
@@ -148,60 +171,82 @@ impl fmt::Debug for MemoryStore {
     }
 }
 
-impl Shard {
-    fn new(max_entries: usize, max_bytes: usize) -> Self {
-        // The bounds are kept here, because `lru` knows nothing of bytes. Where those are what fills it
-        // nobody knows beforehand how many entries they are.
-        let sessions = if max_entries <= PRE_SIZED.min(max_bytes / OVERHEAD) {
-            // One more is there while another makes room.
-            LruCache::new(NonZeroUsize::MIN.saturating_add(max_entries))
-        } else {
-            LruCache::unbounded()
-        };
-        Self {
-            sessions,
-            max_entries,
-            bytes: 0,
-            max_bytes,
-            evictions: 0,
-        }
+impl Shelves {
+    fn number(&self, key: &SessionKey) -> usize {
+        // Keys are SHA-256 values: any of their bits spread evenly.
+        let [a, b, ..] = *key.as_bytes();
+        usize::from(u16::from_be_bytes([a, b])) & self.shelves.len().wrapping_sub(1)
     }
 
-    /// Returns a session that had to go.
-    fn put(&mut self, key: &SessionKey, session: Session) -> Option<Session> {
-        let size = size(&session);
+    fn shelf(&self, key: &SessionKey) -> Option<&Mutex<Shelf<Session>>> {
+        self.shelves.get(self.number(key))
+    }
+
+    /// Puts a session in, and makes room for it, on the shelf of `first` to begin with. What goes is wiped and
+    /// freed outside of the locks.
+    fn put(&self, key: &SessionKey, session: Session, kind: Kind, first: &SessionKey) {
+        let Some(shelf) = self.shelf(key) else { return };
+        let size = session.size();
         if size > self.max_bytes {
-            self.evictions += 1;
-            return self.pop(key);
+            self.evictions.fetch_add(1, Relaxed);
+            self.pop(key);
+            return;
         }
-        self.bytes += size;
-        let mut gone = self.sessions.put(*short(key), session);
-        self.bytes -= gone.as_ref().map_or(0, self::size);
-        while self.sessions.len() > self.max_entries || self.bytes > self.max_bytes {
-            // Not the new one, which is the most recently used and fits.
-            let Some((_, oldest)) = self.sessions.pop_lru() else {
-                break;
-            };
-            self.bytes -= self::size(&oldest);
-            self.evictions += 1;
-            gone = Some(oldest);
+        self.entries.fetch_add(1, Relaxed);
+        self.bytes.fetch_add(size, Relaxed);
+        let replaced = shelf.lock().insert(key, kind, session);
+        self.has_left(replaced.as_slice());
+        let first = self.number(first);
+        let mut shelves = (first..self.shelves.len()).chain(0..first);
+        let mut next = shelves.next();
+        while (self.entries.load(Relaxed) > self.max_entries
+            || self.bytes.load(Relaxed) > self.max_bytes)
+            && let Some(number) = next
+        {
+            let evicted = self.shelves[number].lock().evict(key);
+            match evicted {
+                Some(session) => {
+                    self.has_left(&[session]);
+                    self.evictions.fetch_add(1, Relaxed);
+                }
+                None => next = shelves.next(),
+            }
         }
-        gone
     }
 
-    fn pop(&mut self, key: &SessionKey) -> Option<Session> {
-        let session = self.sessions.pop(short(key))?;
-        self.bytes -= size(&session);
-        Some(session)
+    fn pop(&self, key: &SessionKey) -> Option<Session> {
+        let session = self.shelf(key)?.lock().pop(key);
+        self.has_left(session.as_slice());
+        session
+    }
+
+    /// Counts sessions that are on no shelf any more.
+    fn has_left(&self, sessions: &[Session]) {
+        let bytes = sessions.iter().map(Item::size).sum();
+        self.entries.fetch_sub(sessions.len(), Relaxed);
+        self.bytes.fetch_sub(bytes, Relaxed);
+    }
+
+    fn has_ended(&self, sessions: &[Session]) {
+        self.has_left(sessions);
+        self.expired.fetch_add(sessions.len() as u64, Relaxed);
     }
 }
 
-fn short(key: &SessionKey) -> &ShortKey {
-    key.as_bytes().first_chunk().expect("16 is less than 32")
-}
+impl Perishable for Shelves {
+    fn watched(&self) -> &Watched {
+        &self.watched
+    }
 
-fn size(session: &Session) -> usize {
-    session.as_bytes().len() + OVERHEAD
+    fn sweep(&self, now: u64, at: &mut usize) -> bool {
+        if let Some(shelf) = self.shelves.get(*at) {
+            let mut gone = Vec::new();
+            let more = shelf.lock().sweep(now, &mut gone);
+            self.has_ended(&gone);
+            *at += usize::from(!more);
+        }
+        *at < self.shelves.len()
+    }
 }
 
 #[cfg(test)]
@@ -306,7 +351,7 @@ mod tests {
     #[test]
     fn an_expired_session_is_returned_once_and_gone() {
         let store = MemoryStore::default();
-        let end = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000);
+        let end = SystemTime::now() + Duration::from_secs(3_600);
         store.put(&key(0), Session::new(end, b"x")).unwrap();
         assert!(
             store
@@ -319,21 +364,116 @@ mod tests {
     }
 
     #[test]
-    fn the_shards_together_hold_the_capacity_and_no_more() {
+    fn the_shelves_together_hold_the_capacity_and_no_more() {
         let store = MemoryStore::new(1_000, 1 << 30);
-        assert_eq!(store.shards.len(), 2);
-        for n in 0..5_000 {
-            store.put(&key(n), session(1)).unwrap();
-        }
+        assert_eq!(store.0.shelves.len(), 2);
+        (0..1_000).for_each(|n| store.put(&key(n), session(1)).unwrap());
+        assert!(
+            (0..1_000).all(|n| has(&store, n)),
+            "however they are spread"
+        );
+        (1_000..5_000).for_each(|n| store.put(&key(n), session(1)).unwrap());
         let (entries, _, evictions) = usage(&store);
         assert_eq!((entries, evictions), (1_000, 4_000));
-        assert_eq!(MemoryStore::default().shards.len(), 64);
-        // A shard for less than 256 KiB would have room for few large sessions.
-        assert_eq!(MemoryStore::new(usize::MAX, 1 << 20).shards.len(), 4);
-        assert_eq!(MemoryStore::new(usize::MAX, usize::MAX).shards.len(), 1_024);
+        assert_eq!(MemoryStore::default().0.shelves.len(), 64);
+        // More shelves than that would have room for few large sessions.
+        assert_eq!(MemoryStore::new(usize::MAX, 1 << 20).0.shelves.len(), 4);
+        let huge = MemoryStore::new(usize::MAX, usize::MAX);
+        assert_eq!(huge.0.shelves.len(), 1_024);
     }
 
-    /// Sessions in use and the newest half stay, though each shard evicts for itself.
+    #[test]
+    fn a_session_may_be_as_large_as_the_store() {
+        let store = MemoryStore::new(1_000, 4 << 20);
+        (0..900).for_each(|n| store.put(&key(n), session(4_000)).unwrap());
+        store.put(&key(1_000), session((4 << 20) - 137)).unwrap();
+        assert!(has(&store, 1_000));
+        assert_eq!(usage(&store), (1, 4 << 20, 900));
+        store.put(&key(1_001), session((4 << 20) - 136)).unwrap();
+        assert!(has(&store, 1_000) && !has(&store, 1_001));
+    }
+
+    /// A client that comes back: its session is found, and gets a successor.
+    fn resume(store: &MemoryStore, used: u32, successor: u32) -> bool {
+        let found = has(store, used);
+        let session = session(1);
+        match found {
+            true => store.put_successor(&key(successor), session, &key(used)),
+            false => store.put(&key(successor), session),
+        }
+        .unwrap();
+        found
+    }
+
+    #[test]
+    fn there_is_room_for_one_client_an_entry() {
+        for (room, clients) in [(10, 10), (1_000, 1_000), (20_480, 20_480)] {
+            let store = MemoryStore::new(room, 1 << 30);
+            (0..clients).for_each(|n| store.put(&key(n), session(1)).unwrap());
+            for round in 0..3 {
+                for n in round * clients..(round + 1) * clients {
+                    assert!(resume(&store, n, n + clients), "{clients} {n}");
+                }
+            }
+            assert_eq!(usage(&store).0, room as u64);
+        }
+    }
+
+    #[test]
+    fn a_client_that_comes_back_often_costs_others_nothing() {
+        let store = MemoryStore::new(1_000, 1 << 30);
+        (0..999).for_each(|n| store.put(&key(n), session(1)).unwrap());
+        for n in 10_000..20_000 {
+            resume(&store, n, n + 1);
+        }
+        assert!((0..999).all(|n| has(&store, n)));
+    }
+
+    #[test]
+    fn a_used_session_serves_while_there_is_room() {
+        let store = MemoryStore::new(3, 1 << 30);
+        store.put(&key(0), session(1)).unwrap();
+        assert!((1..3).all(|n| resume(&store, 0, n)));
+        assert!(has(&store, 0));
+        store.put_successor(&key(3), session(1), &key(0)).unwrap();
+        assert!(!has(&store, 0) && (1..4).all(|n| has(&store, n)));
+    }
+
+    /// In one that is full or not, of few entries or many, whatever the sessions that are in use have become.
+    #[test]
+    fn a_flood_of_new_sessions_leaves_those_in_use() {
+        for room in [100, 20_480] {
+            let store = MemoryStore::new(room, 1 << 30);
+            let clients = room as u32 * 4 / 5;
+            (0..clients).for_each(|n| store.put(&key(n), session(1)).unwrap());
+            assert!((0..clients).all(|n| resume(&store, n, clients + n)));
+            for n in 1_000_000..1_000_000 + 10 * room as u32 {
+                store.put(&key(n), session(1)).unwrap();
+            }
+            let kept = (clients..2 * clients).filter(|n| has(&store, *n)).count();
+            assert!(kept >= clients as usize * 99 / 100, "{kept} of {clients}");
+        }
+    }
+
+    #[test]
+    fn what_has_ended_is_gone_and_counted() {
+        let store = MemoryStore::new(10_000, 1 << 30);
+        let second = unix_seconds(SystemTime::now()) + 3_600;
+        let end = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(second + seconds);
+        for n in 0..1_000 {
+            let session = Session::new(end(u64::from(n % 2)), b"x");
+            store.put(&key(n), session).unwrap();
+        }
+        let sweep = |seconds| {
+            let mut at = 0;
+            while store.0.sweep(second + seconds, &mut at) {}
+            (usage(&store), store.usage().unwrap().expired)
+        };
+        assert_eq!(sweep(0), ((500, 500 * (10 + 128), 0), 500));
+        assert_eq!(sweep(1), ((0, 0, 0), 1_000));
+    }
+
+    /// Sessions in use and the newest half stay, though each shelf makes room for itself.
     #[test]
     fn at_capacity_what_is_new_or_in_use_stays() {
         let capacity = 20_000;

@@ -127,6 +127,7 @@ impl<L1: SessionStore, L2: SessionStore> SessionStore for Tiered<L1, L2> {
             entries: a.entries + b.entries,
             bytes: a.bytes + b.bytes,
             evictions: a.evictions + b.evictions,
+            expired: a.expired + b.expired,
             queued: a.queued + b.queued,
             lost: a.lost + b.lost,
             refused: a.refused + b.refused,
