@@ -40,9 +40,12 @@ pub(crate) struct Connection {
     credential: Mutex<Option<Credential>>,
     /// The verify mode that the session was held against after all callbacks for the hello.
     looked_at: AtomicI32,
-    /// The sessions in the store that are this connection's: the one it resumed, and those it made.
-    resumed: Option<SessionKey>,
-    made: Vec<SessionKey>,
+    /// The session that was resumed, until it has a successor. OpenSSL makes tickets when the handshake is over.
+    used: Option<Box<SessionKey>>,
+    /// The session in the store that is this connection's: it resumed it, or made it.
+    own: Option<SessionKey>,
+    /// Most have no more.
+    others: Vec<SessionKey>,
     /// Whether we have sent a close_notify.
     closed: bool,
     /// Whether the connection is being failed.
@@ -112,8 +115,9 @@ impl Connection {
             asks_ahead: false,
             credential: Mutex::default(),
             looked_at: AtomicI32::new(NEVER),
-            resumed: None,
-            made: Vec::new(),
+            used: None,
+            own: None,
+            others: Vec::new(),
             closed: false,
             failed: false,
             tickets: None,
@@ -370,20 +374,25 @@ impl Connection {
         }
     }
 
-    /// The session of the store that this stamp, of the one that is being resumed, says was given for that.
-    pub(crate) fn used(&self, resumed: &Stamp) -> Option<SessionKey> {
-        let given = self.handshaking.as_ref()?.given?;
-        (self.resuming() == Some(resumed)).then_some(given.key)
+    /// The session that was resumed, while it has no successor.
+    pub(crate) fn used(&self) -> Option<&SessionKey> {
+        self.used.as_deref()
     }
 
     /// A session was stored under this key. What could end with the connection is kept in mind.
     pub(crate) fn made(&mut self, key: SessionKey, tls13: bool) {
-        if self.may_end(tls13) {
-            if self.made.len() >= MAX_OWN {
-                self.made.remove(0);
-            }
-            self.made.push(key);
+        self.used = None;
+        if !self.may_end(tls13) {
+            return;
         }
+        if self.own.is_none() {
+            self.own = Some(key);
+            return;
+        }
+        if self.others.len() >= MAX_OWN {
+            self.others.remove(0);
+        }
+        self.others.push(key);
     }
 
     /// Whether sessions of this version may end with the connection.
@@ -411,8 +420,8 @@ impl Connection {
     }
 
     fn forget_own(&mut self) {
-        let made = std::mem::take(&mut self.made);
-        for key in self.resumed.take().into_iter().chain(made) {
+        let others = std::mem::take(&mut self.others);
+        for key in self.own.take().into_iter().chain(others) {
             stateful::remove(self.policy(), &key);
         }
     }
@@ -428,11 +437,14 @@ impl Connection {
             return;
         };
         *self.authority.get_mut() = None;
-        let given = handshaking.given.filter(|given| ours && !given.taken);
-        if let Some(given) = given
-            && self.may_end(version == SslVersion::TLS1_3)
-        {
-            self.resumed = Some(given.key);
+        if let Some(given) = handshaking.given.filter(|_| ours) {
+            let tls13 = version == SslVersion::TLS1_3;
+            if tls13 {
+                self.used = Some(Box::new(given.key));
+            }
+            if !given.taken && self.may_end(tls13) {
+                self.own = Some(given.key);
+            }
         }
         // With early data OpenSSL says so before the client's Finished, which a connection that is
         // being failed does not read.

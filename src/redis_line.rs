@@ -5,7 +5,7 @@
 use std::io::{self, BufReader, ErrorKind, Read, Write};
 use std::time::{Duration, Instant};
 
-use redis::{Client, ConnectionLike, RedisResult, Value};
+use redis::{Client, Cmd, ConnectionLike, RedisError, RedisResult, Value};
 
 use stream::Stream;
 
@@ -92,10 +92,35 @@ impl Line {
         Ok(())
     }
 
+    /// Two calls in one trip, of which the first counts. Returns why the second was refused, if it was.
+    pub(crate) fn call_both(
+        &mut self,
+        first: &Cmd,
+        second: &Cmd,
+    ) -> RedisResult<Option<RedisError>> {
+        *self.stream.until() = Instant::now() + self.deadline;
+        let both = [first.get_packed_command(), second.get_packed_command()].concat();
+        let mut answers = self.exchange_all(&both, 2)?.into_iter();
+        let mut refusal = || {
+            answers
+                .next()
+                .and_then(|answer| answer.extract_error().err())
+        };
+        match refusal() {
+            Some(refused) => Err(refused),
+            None => Ok(refusal()),
+        }
+    }
+
     /// In the time that is left.
     fn exchange(&mut self, command: &[u8]) -> RedisResult<Value> {
+        let mut answers = self.exchange_all(command, 1)?;
+        Ok(answers.pop().unwrap_or(Value::Nil))
+    }
+
+    fn exchange_all(&mut self, commands: &[u8], answers: usize) -> RedisResult<Vec<Value>> {
         self.broken = true;
-        let answer = self.send_and_read(command).map_err(|error| {
+        let answers = self.send_and_read(commands, answers).map_err(|error| {
             // What a socket says whose time is over.
             if error.kind() == ErrorKind::WouldBlock {
                 return io::Error::new(ErrorKind::TimedOut, "no answer before the deadline");
@@ -103,25 +128,27 @@ impl Line {
             error
         })?;
         // What will not be any better on this connection, but may be on another.
-        self.broken = match &answer {
+        self.broken = answers.iter().any(|answer| match answer {
             Value::ServerError(error) => {
                 ["READONLY", "MASTERDOWN", "NOAUTH"].contains(&error.code())
             }
             _ => false,
-        };
-        Ok(answer)
+        });
+        Ok(answers)
     }
 
-    fn send_and_read(&mut self, command: &[u8]) -> io::Result<Value> {
-        self.stream.write_all(command)?;
+    fn send_and_read(&mut self, commands: &[u8], answers: usize) -> io::Result<Vec<Value>> {
+        self.stream.write_all(commands)?;
         self.stream.flush()?;
         let mut reader = BufReader::new((&mut self.stream).take(MAX_ANSWER));
-        let answer = answer::read(&mut reader);
+        let answer = (0..answers)
+            .map(|_| answer::read(&mut reader))
+            .collect::<io::Result<_>>();
         if reader.get_ref().limit() == 0 {
             return Err(answer::wrong("an answer of over 1 MiB"));
         }
         if answer.is_ok() && !reader.buffer().is_empty() {
-            return Err(answer::wrong("more than one answer"));
+            return Err(answer::wrong("more answers than calls"));
         }
         answer
     }

@@ -72,18 +72,15 @@ pub(crate) fn new_session(ssl: &SslRef, session: &SslSessionRef) -> Option<Sessi
         true => None,
         false => policy.master_of(session, &record),
     };
-    let used = match tls13 && ssl.session_reused() {
-        true => Stamp::from_bytes(ffi::appdata(session)).and_then(|stamp| connection.used(&stamp)),
-        false => None,
-    };
-    call(policy, || match &used {
+    let used = connection.used();
+    call(policy, || match used {
         Some(used) => store.put_successor(&key, record, used),
         None => store.put(&key, record),
     })
     .ok()?;
     policy.counters().puts.add_one();
     if let Some(master) = master {
-        policy.masters().keep(&key, master, used.as_ref());
+        policy.masters().keep(&key, master, used);
     }
     Some(key)
 }

@@ -165,6 +165,17 @@ impl<S: SessionStore> SessionStore for CircuitBreaker<S> {
             .unwrap_or_else(|| Err(refused()))
     }
 
+    fn put_successor(
+        &self,
+        key: &SessionKey,
+        session: Session,
+        used: &SessionKey,
+    ) -> Result<(), StoreError> {
+        let put = |inner: &S| inner.put_successor(key, session, used);
+        self.call(&self.puts, Instant::now, put)
+            .unwrap_or_else(|| Err(refused()))
+    }
+
     fn get(&self, key: &SessionKey) -> Result<Option<Session>, StoreError> {
         self.call(&self.others, Instant::now, |inner| inner.get(key))
             .unwrap_or(Ok(None))

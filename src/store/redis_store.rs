@@ -34,7 +34,9 @@ use crate::redis_line::{self, Line};
 /// [`plaintext`](RedisOptions::plaintext) are for those who put their own together.
 ///
 /// A session is the value of one key, the prefix and the [`SessionKey`] in hexadecimal, and lives
-/// for what is left of its life: `SET` with `PX`, `GET`, `GETDEL` (Redis 6.2), `UNLINK`. Cluster and
+/// for what is left of its life: `SET` with `PX`, `GET`, `GETDEL` (Redis 6.2), `UNLINK`. A TLS 1.3 session that was
+/// resumed has got a successor, and lives for another minute (`PEXPIRE`), in which its client may use it for
+/// connections that it opens at once: a Redis that is full has room for one session a client. Cluster and
 /// sentinel are not supported. A value that is no session is as none.
 ///
 /// Redis is as exact as it is run: one that restarts from a snapshot, or a replica that is promoted
@@ -60,6 +62,9 @@ pub struct RedisStore {
     options: RedisOptions,
     last_error: Arc<LastError>,
 }
+
+/// How long a session lives on when its client has got another for it.
+const USED: Duration = Duration::from_secs(60);
 
 /// What servers that share a Redis need, in one: [`RedisOptions::for_servers`] makes it.
 ///
@@ -222,6 +227,16 @@ impl RedisStore {
         cmd
     }
 
+    /// The command that writes a session, and what is left of its life; `None` if it has ended.
+    fn set(&self, key: &SessionKey, session: &Session) -> Option<(Cmd, Duration)> {
+        let left = session.expires_at().duration_since(SystemTime::now());
+        // 0 is an error to Redis.
+        let left = left.ok().filter(|left| left.as_millis() > 0)?;
+        let mut set = self.cmd("SET", key);
+        set.arg(session.as_bytes()).arg("PX").arg(millis(left));
+        Some((set, left))
+    }
+
     fn pool_here(&self) -> Pool<Manager> {
         let mut pool = self.pool.lock();
         if pool.0 != process::id() {
@@ -234,6 +249,21 @@ impl RedisStore {
     }
 
     fn call<T: FromRedisValue>(&self, cmd: &Cmd) -> Result<T, StoreError> {
+        self.on_a_line(|line| cmd.query(line))
+    }
+
+    /// In one trip. Without the second the first is as good as it was.
+    fn call_both(&self, first: &Cmd, second: &Cmd) -> Result<(), StoreError> {
+        if let Some(refused) = self.on_a_line(|line| line.call_both(first, second))? {
+            self.last_error.note(refused);
+        }
+        Ok(())
+    }
+
+    fn on_a_line<T>(
+        &self,
+        call: impl FnOnce(&mut Line) -> RedisResult<T>,
+    ) -> Result<T, StoreError> {
         let pool = self.pool_here();
         let mut line = pool.get_timeout(self.options.deadline).map_err(|none| {
             // Why there are none, is known from the attempts to connect.
@@ -242,8 +272,7 @@ impl RedisStore {
             }
             StoreError::new(none)
         })?;
-        self.last_error
-            .of(cmd.query(&mut *line).map_err(StoreError::new))
+        self.last_error.of(call(&mut line).map_err(StoreError::new))
     }
 
     /// What is no session is as good as none, and no failure of Redis: somebody else wrote it.
@@ -255,24 +284,34 @@ impl RedisStore {
     }
 }
 
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 impl SessionStore for RedisStore {
     fn put(&self, key: &SessionKey, session: Session) -> Result<(), StoreError> {
-        let left = session.expires_at().duration_since(SystemTime::now());
-        // 0 is an error to Redis.
-        let Some(left) = left
-            .ok()
-            .map(|left| left.as_millis())
-            .filter(|left| *left > 0)
-        else {
-            return Ok(());
-        };
-        let left = u64::try_from(left).unwrap_or(u64::MAX);
-        self.call(
-            self.cmd("SET", key)
-                .arg(session.as_bytes())
-                .arg("PX")
-                .arg(left),
-        )
+        match self.set(key, &session) {
+            Some((set, _)) => self.call(&set),
+            None => Ok(()),
+        }
+    }
+
+    fn put_successor(
+        &self,
+        key: &SessionKey,
+        session: Session,
+        used: &SessionKey,
+    ) -> Result<(), StoreError> {
+        match self.set(key, &session) {
+            // The used one ends when its successor does, at the latest.
+            Some((set, left)) if left > USED => {
+                let mut expire = self.cmd("PEXPIRE", used);
+                expire.arg(millis(USED));
+                self.call_both(&set, &expire)
+            }
+            Some((set, _)) => self.call(&set),
+            None => Ok(()),
+        }
     }
 
     fn get(&self, key: &SessionKey) -> Result<Option<Session>, StoreError> {

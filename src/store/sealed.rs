@@ -120,6 +120,12 @@ impl<S: SessionStore> Sealed<S> {
         ))
     }
 
+    fn seal_fresh(&self, key: &SessionKey, session: &Session) -> Result<Session, StoreError> {
+        let mut fresh = [0; SALT + NONCE];
+        ffi::random(&mut fresh).map_err(|()| StoreError::new("OpenSSL has no random bytes"))?;
+        self.seal(key, session, &fresh).map_err(StoreError::new)
+    }
+
     /// The session in a record; `None` if it does not open and has ended.
     fn open(
         &self,
@@ -164,10 +170,18 @@ fn additional(key: &SessionKey, header: &[u8]) -> Vec<u8> {
 
 impl<S: SessionStore> SessionStore for Sealed<S> {
     fn put(&self, key: &SessionKey, session: Session) -> Result<(), StoreError> {
-        let mut fresh = [0; SALT + NONCE];
-        ffi::random(&mut fresh).map_err(|()| StoreError::new("OpenSSL has no random bytes"))?;
-        let sealed = self.seal(key, &session, &fresh);
-        self.of_inner(self.inner.put(key, sealed.map_err(StoreError::new)?))
+        let sealed = self.seal_fresh(key, &session)?;
+        self.of_inner(self.inner.put(key, sealed))
+    }
+
+    fn put_successor(
+        &self,
+        key: &SessionKey,
+        session: Session,
+        used: &SessionKey,
+    ) -> Result<(), StoreError> {
+        let sealed = self.seal_fresh(key, &session)?;
+        self.of_inner(self.inner.put_successor(key, sealed, used))
     }
 
     fn get(&self, key: &SessionKey) -> Result<Option<Session>, StoreError> {

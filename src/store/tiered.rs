@@ -65,9 +65,14 @@ impl<L1: SessionStore, L2: SessionStore> Tiered<L1, L2> {
         &self.removals[usize::from(key.as_bytes()[31]) % SLOTS]
     }
 
-    /// Unless L2 was asked to remove the session since `removals` were counted.
-    fn fill_l1(&self, key: &SessionKey, session: Session, removals: u64) {
-        let _ = self.l1.put(key, session);
+    /// Has L1 `put` the session, unless L2 was asked to remove it since `removals` were counted.
+    fn fill_l1(
+        &self,
+        key: &SessionKey,
+        removals: u64,
+        put: impl FnOnce(&L1) -> Result<(), StoreError>,
+    ) {
+        let _ = put(&self.l1);
         if self.removals(key).load(SeqCst) != removals {
             let _ = self.l1.remove(key);
         }
@@ -85,7 +90,20 @@ impl<L1: SessionStore, L2: SessionStore> SessionStore for Tiered<L1, L2> {
     fn put(&self, key: &SessionKey, session: Session) -> Result<(), StoreError> {
         let removals = self.removals(key).load(SeqCst);
         self.l2.put(key, session.clone())?;
-        self.fill_l1(key, session, removals);
+        self.fill_l1(key, removals, |l1| l1.put(key, session));
+        Ok(())
+    }
+
+    fn put_successor(
+        &self,
+        key: &SessionKey,
+        session: Session,
+        used: &SessionKey,
+    ) -> Result<(), StoreError> {
+        let removals = self.removals(key).load(SeqCst);
+        self.l2.put_successor(key, session.clone(), used)?;
+        let put = |l1: &L1| l1.put_successor(key, session, used);
+        self.fill_l1(key, removals, put);
         Ok(())
     }
 
@@ -96,7 +114,7 @@ impl<L1: SessionStore, L2: SessionStore> SessionStore for Tiered<L1, L2> {
         let removals = self.removals(key).load(SeqCst);
         let found = self.l2.get(key)?;
         if let Some(session) = &found {
-            self.fill_l1(key, session.clone(), removals);
+            self.fill_l1(key, removals, |l1| l1.put(key, session.clone()));
         }
         Ok(found)
     }

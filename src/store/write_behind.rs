@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Session, SessionKey, SessionStore, StoreError, Usage};
+use crate::timer;
 use queue::{Queue, Taken, Write};
 use workers::Workers;
 
@@ -60,7 +61,8 @@ const LAST_WRITES: Duration = Duration::from_millis(900);
 /// session whose put is lost does not resume, unless the store does later what it said that it
 /// could not (a network that is slow). One whose removal is lost may, until it ends;
 /// [`forget_before`](crate::Resumption::forget_before) ends sessions wherever they are. Sessions
-/// that end while they wait are not written.
+/// that end while they wait are not written, and wiped within ten seconds of their end; one that is being
+/// written then is wiped when the inner store has done with it.
 ///
 /// # How many threads
 ///
@@ -144,13 +146,23 @@ impl<S: SessionStore> WriteBehind<S> {
         let mut state = self.workers.lock();
         state.queue.push(*key, write)?;
         self.workers.wake(state, &self.inner);
+        timer::watch(&self.workers);
         Ok(())
     }
 }
 
 impl<S: SessionStore> SessionStore for WriteBehind<S> {
     fn put(&self, key: &SessionKey, session: Session) -> Result<(), StoreError> {
-        self.write(key, Write::Put(session))
+        self.write(key, Write::Put(session, None))
+    }
+
+    fn put_successor(
+        &self,
+        key: &SessionKey,
+        session: Session,
+        used: &SessionKey,
+    ) -> Result<(), StoreError> {
+        self.write(key, Write::Put(session, Some(*used)))
     }
 
     fn get(&self, key: &SessionKey) -> Result<Option<Session>, StoreError> {

@@ -1,9 +1,10 @@
 //! Writes that wait, and writes that are being done: no threads here, only their order.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use lru::LruCache;
 
+use crate::shelf::Item;
 use crate::store::{Session, SessionKey, StoreError};
 
 /// What a write counts beside its record: key, list node and table slot.
@@ -11,14 +12,15 @@ const OVERHEAD: usize = 128;
 
 #[derive(Clone)]
 pub(super) enum Write {
-    Put(Session),
+    /// A session, and which one it succeeds.
+    Put(Session, Option<SessionKey>),
     Remove,
 }
 
 impl Write {
     pub(super) fn session(&self) -> Option<&Session> {
         match self {
-            Self::Put(session) => Some(session),
+            Self::Put(session, _) => Some(session),
             Self::Remove => None,
         }
     }
@@ -48,6 +50,8 @@ pub(super) enum Taken {
 pub(super) struct Queue {
     /// In order of use, which is the order of writing: nothing else here counts as use.
     waiting: LruCache<SessionKey, Write>,
+    /// The ends of the sessions that wait.
+    ends: BTreeSet<(u64, SessionKey)>,
     writing: HashMap<SessionKey, Write>,
     bytes: usize,
     pub(super) max_entries: usize,
@@ -59,6 +63,7 @@ impl Queue {
     pub(super) fn new(max_entries: usize, max_bytes: usize) -> Self {
         Self {
             waiting: LruCache::unbounded(),
+            ends: BTreeSet::new(),
             writing: HashMap::new(),
             bytes: 0,
             max_entries,
@@ -80,18 +85,50 @@ impl Queue {
             return Err(StoreError::new("the write is larger than the queue"));
         }
         if let Some(replaced) = self.waiting.pop(&key) {
-            self.bytes -= replaced.size();
+            self.no_longer_waits(&key, &replaced);
         }
         while self.waiting.len() >= self.max_entries || self.bytes > self.max_bytes - size {
-            let Some((_, oldest)) = self.waiting.pop_lru() else {
+            let Some((oldest, write)) = self.waiting.pop_lru() else {
                 break;
             };
-            self.bytes -= oldest.size();
+            self.no_longer_waits(&oldest, &write);
             self.lost += 1;
         }
         self.bytes += size;
+        if let Some(session) = write.session() {
+            self.ends.insert((session.ends(), key));
+        }
         self.waiting.put(key, write);
         Ok(())
+    }
+
+    /// A write has been taken out of those that wait.
+    fn no_longer_waits(&mut self, key: &SessionKey, write: &Write) {
+        self.bytes -= write.size();
+        if let Some(session) = write.session() {
+            self.ends.remove(&(session.ends(), *key));
+        }
+    }
+
+    /// Leaves the removal of its key in the place of a session that waits: it may have been to replace one in
+    /// the inner store.
+    fn cancel(&mut self, key: &SessionKey) -> Option<Session> {
+        let waiting = self.waiting.peek_mut(key)?;
+        let Write::Put(session, _) = std::mem::replace(waiting, Write::Remove) else {
+            return None;
+        };
+        self.bytes -= session.as_bytes().len();
+        self.ends.remove(&(session.ends(), *key));
+        Some(session)
+    }
+
+    /// A session that has ended by this second while it waits.
+    pub(super) fn pop_ended(&mut self, now: u64) -> Option<Session> {
+        let (ends, key) = *self.ends.first()?;
+        if ends > now {
+            return None;
+        }
+        self.cancel(&key)
     }
 
     /// What the inner store will have: a session or none; `None` if no write of the key is known.
@@ -101,16 +138,11 @@ impl Queue {
     }
 
     pub(super) fn take(&mut self, key: &SessionKey) -> Taken {
-        if let Some(waiting) = self.waiting.peek_mut(key) {
-            self.bytes -= waiting.size() - OVERHEAD;
-            // It may have been to replace a session in the inner store, and must not bring it back.
-            return match std::mem::replace(waiting, Write::Remove) {
-                Write::Put(session) => Taken::Here(Some(session)),
-                Write::Remove => Taken::Here(None),
-            };
+        if self.waiting.contains(key) {
+            return Taken::Here(self.cancel(key));
         }
         match self.writing.get(key) {
-            Some(Write::Put(_)) => Taken::Writing,
+            Some(Write::Put(..)) => Taken::Writing,
             Some(Write::Remove) => Taken::Here(None),
             None => Taken::Elsewhere,
         }
@@ -131,7 +163,7 @@ impl Queue {
         let mut oldest_first = self.waiting.iter().rev().map(|(key, _)| *key);
         let key = oldest_first.find(|key| !self.writing.contains_key(key))?;
         let write = self.waiting.pop(&key)?;
-        self.bytes -= write.size();
+        self.no_longer_waits(&key, &write);
         self.writing.insert(key, write.clone());
         Some((key, write))
     }

@@ -138,7 +138,7 @@ impl World {
         let began = *at.began.get_or_insert(self.now);
         let found = match op {
             Op::Put(n) => {
-                let written = self.queue.push(key(0), Write::Put(session(n)));
+                let written = self.queue.push(key(0), Write::Put(session(n), None));
                 written.map(|()| None).unwrap()
             }
             Op::Remove => {

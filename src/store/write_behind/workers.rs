@@ -11,12 +11,14 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use super::queue::{Queue, Write};
 use crate::guard::catch;
 use crate::store::{SessionKey, SessionStore};
+use crate::timer::{Perishable, Watched};
 
 /// The queue of one store, and its threads.
 pub(super) struct Workers {
     state: Mutex<State>,
     /// A write has been done, or a thread has ended.
     progress: Condvar,
+    watched: Watched,
 }
 
 pub(super) struct State {
@@ -44,6 +46,7 @@ impl Workers {
         Self {
             state: Mutex::new(state),
             progress: Condvar::new(),
+            watched: Watched::default(),
         }
     }
 
@@ -137,6 +140,21 @@ impl Workers {
     }
 }
 
+impl Perishable for Workers {
+    fn watched(&self) -> &Watched {
+        &self.watched
+    }
+
+    fn sweep(&self, now: u64, _: &mut usize) -> bool {
+        const MOST: usize = 16;
+        let mut state = self.lock();
+        let ended = std::iter::from_fn(|| state.queue.pop_ended(now));
+        let ended: Vec<_> = ended.take(MOST).collect();
+        drop(state);
+        ended.len() == MOST
+    }
+}
+
 /// Does a write, and says whether it was done. An error is dropped here, where it may panic; so is
 /// the inner store if everybody else has let go of it.
 fn perform<S: SessionStore>(inner: &Weak<S>, key: &SessionKey, write: Write) -> bool {
@@ -144,9 +162,12 @@ fn perform<S: SessionStore>(inner: &Weak<S>, key: &SessionKey, write: Write) -> 
         return false;
     };
     match write {
-        Write::Put(session) if session.expires_at() > SystemTime::now() => inner.put(key, session),
+        Write::Put(session, used) if session.expires_at() > SystemTime::now() => match &used {
+            Some(used) => inner.put_successor(key, session, used),
+            None => inner.put(key, session),
+        },
         // A session that has ended is not written, but what it was to replace goes all the same.
-        Write::Put(_) | Write::Remove => inner.remove(key),
+        Write::Put(..) | Write::Remove => inner.remove(key),
     }
     .is_ok()
 }
