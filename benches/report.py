@@ -2,8 +2,8 @@
 """Runs the benchmarks, and writes their tables into benches/README.md and charts beside it.
 
 Needs valgrind and nginx. Without arguments all of them, which takes about twenty minutes;
-else those that are named: instructions, mentions, handshake, store, nginx. `check` counts instructions,
-writes nothing, and fails if resumption, or a hello that is made to be dear, has become dearer.
+else those that are named: instructions, mentions, handshake, store, mixes, ends, nginx. `check` counts
+instructions, writes nothing, and fails if resumption, or a hello that is made to be dear, has become dearer.
 """
 
 import csv
@@ -208,6 +208,22 @@ def store():
     return table(list(rows[0]), [list(row.values()) for row in rows]) + f"\n\n![{title}](store.svg)"
 
 
+def mixes():
+    """A row for each kind of clients, a column for each store and version."""
+    rows = list(csv.DictReader(io.StringIO(bench("store", "mixes"))))
+    columns = list(dict.fromkeys((row["store"], row["version"]) for row in rows))
+    lines = {}
+    for row in rows:
+        lines.setdefault(row["clients"], []).append(row["percent"])
+    head = ["of 100 visits resume"] + [f"{store}, {version}" for store, version in columns]
+    return table(head, [[clients, *percents] for clients, percents in lines.items()])
+
+
+def ends():
+    rows = list(csv.DictReader(io.StringIO(bench("store", "ends"))))
+    return table(list(rows[0]), [list(row.values()) for row in rows])
+
+
 def nginx():
     made = run(
         *("cargo", "bench", "--locked", "--bench", "loopback", "--no-run"),
@@ -239,7 +255,7 @@ def machine():
 def main():
     if sys.argv[1:] == ["check"]:
         return check()
-    parts = [instructions, mentions, handshake, store, nginx]
+    parts = [instructions, mentions, handshake, store, mixes, ends, nginx]
     names = sys.argv[1:] or [part.__name__ for part in parts]
     if unknown := set(names) - {part.__name__ for part in parts}:
         raise SystemExit(f"no such benchmark: {', '.join(unknown)}")

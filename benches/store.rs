@@ -14,7 +14,7 @@ use std::hint::black_box;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use lru::LruCache;
 use openssl::sha::sha256;
@@ -25,15 +25,23 @@ use openssl_resumption::{
 
 #[path = "../examples/support/measure.rs"]
 mod measure;
+#[path = "support/mixes.rs"]
+mod mixes;
 mod support;
 
 use measure::{Last, allocated};
+use mixes::{ROOM, mixes};
 use support::{Case, Kind, Pair, uncounted};
 
 /// What is measured.
 trait Store: Sync {
     fn insert(&self, key: &SessionKey, session: Session);
     fn lookup(&self, key: &SessionKey) -> Option<Session>;
+    /// A client that has resumed the session under `used` gets this one.
+    fn succeed(&self, key: &SessionKey, session: Session, used: &SessionKey) {
+        let _ = used;
+        self.insert(key, session);
+    }
     fn entries(&self) -> usize;
 }
 
@@ -44,6 +52,11 @@ impl Store for MemoryStore {
 
     fn lookup(&self, key: &SessionKey) -> Option<Session> {
         self.get(key).expect("this store has no errors")
+    }
+
+    fn succeed(&self, key: &SessionKey, session: Session, used: &SessionKey) {
+        let put = self.put_successor(key, session, used);
+        put.expect("this store has no errors");
     }
 
     fn entries(&self) -> usize {
@@ -73,8 +86,14 @@ impl Store for Plain {
     }
 }
 
+/// Without arguments the times; `mixes`: what resumes; `ends`: the pauses while many sessions end.
 fn main() {
     let record = record();
+    match std::env::args().nth(1).as_deref() {
+        Some("mixes") => return resumptions(&record),
+        Some("ends") => return ends(&record),
+        _ => {}
+    }
     println!(
         "store,sessions,insert ns,lookup ns,pair ns,pair ns of 2 threads,eviction ns,p99.9 ns,worst us,worst of all us,bytes each"
     );
@@ -83,12 +102,73 @@ fn main() {
             MemoryStore::new(sessions, usize::MAX)
         });
         machine(sessions, eviction);
-        measure("`Mutex<LruCache>`", sessions, &record, || -> Plain {
-            let capacity = NonZeroUsize::new(sessions).expect("not none");
-            Mutex::new(LruCache::new(capacity))
-        });
+        measure("`Mutex<LruCache>`", sessions, &record, || plain(sessions));
         internal(sessions);
     }
+}
+
+fn plain(capacity: usize) -> Plain {
+    let capacity = NonZeroUsize::new(capacity).expect("not none");
+    Mutex::new(LruCache::new(capacity))
+}
+
+fn resumptions(record: &Session) {
+    println!("store,clients,version,percent");
+    mixes("**MemoryStore**", record, || {
+        MemoryStore::new(ROOM, usize::MAX)
+    });
+    mixes("`Mutex<LruCache>`", record, || plain(ROOM));
+}
+
+/// A million sessions that end in the same second, while one thread goes on to store and to look up; beside the
+/// same thread while nothing ends.
+fn ends(record: &Session) {
+    const SESSIONS: usize = 1_000_000;
+    println!("sessions that end at once,seconds,calls,p99.9 us,p99.99 us,worst us");
+    let lifetime = Duration::from_secs(12);
+    for ended in [0, SESSIONS] {
+        let store = MemoryStore::new(2 * SESSIONS, usize::MAX);
+        let end = SystemTime::now() + lifetime;
+        let bytes = [
+            &[1],
+            &seconds(end).to_be_bytes()[..],
+            &record.as_bytes()[9..],
+        ]
+        .concat();
+        let ending = Session::from_bytes(&bytes).expect("a record");
+        for n in 0..ended {
+            Store::insert(&store, &key(n), ending.clone());
+        }
+        for n in SESSIONS..SESSIONS + 10_000 {
+            Store::insert(&store, &key(n), record.clone());
+        }
+        // The thread that takes out what has ended looks every five seconds.
+        let until = end + Duration::from_secs(6);
+        let mut pauses = Vec::new();
+        for n in (SESSIONS..SESSIONS + 10_000).cycle() {
+            let start = Instant::now();
+            Store::insert(&store, &key(n), record.clone());
+            drop(black_box(store.lookup(&key(n))));
+            pauses.push(start.elapsed());
+            if pauses.len() % 1024 == 0 && SystemTime::now() > until {
+                break;
+            }
+        }
+        assert_eq!(store.entries(), 10_000, "all that have ended are gone");
+        pauses.sort_unstable();
+        let calls = pauses.len();
+        let micros = |at: usize| pauses[calls - 1 - at].as_nanos() as f64 / 1e3;
+        let (most, more, worst) = (micros(calls / 1_000), micros(calls / 10_000), micros(0));
+        println!(
+            "{ended},{},{calls},{most:.1},{more:.1},{worst:.0}",
+            lifetime.as_secs() + 6
+        );
+    }
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH);
+    since.expect("after 1970").as_secs()
 }
 
 /// A record as the library makes it.

@@ -41,6 +41,7 @@
 //! | `tls_resumption_store_too_large_total` | sessions not stored because of their size |
 //! | `tls_resumption_store_capped_total` | lookups not made, because of four others in the handshake |
 //! | `tls_resumption_store_evictions_total` | sessions dropped because the store was full |
+//! | `tls_resumption_store_expirations_total` | sessions dropped because they had ended |
 //! | `tls_resumption_store_lost_total` | writes that were put off and then lost |
 //! | `tls_resumption_store_refused_total` | calls not made, because the store had failed too often |
 //! | `tls_resumption_tickets_sealed_total` | tickets sealed |
@@ -109,7 +110,7 @@ pub fn publish(stats: &Stats) {
 type CounterRow = (&'static str, &'static str, Option<u64>);
 
 #[rustfmt::skip] // a table
-fn counters(stats: &Stats) -> [CounterRow; 24] {
+fn counters(stats: &Stats) -> [CounterRow; 25] {
     let (store, tickets) = (&stats.store, &stats.tickets);
     let usage = |of: fn(Usage) -> u64| store.usage.map(of);
     [
@@ -124,6 +125,7 @@ fn counters(stats: &Stats) -> [CounterRow; 24] {
         ("tls_resumption_store_too_large_total", "sessions not stored because of their size", Some(store.too_large)),
         ("tls_resumption_store_capped_total", "lookups not made, because of four others in the handshake", Some(store.capped)),
         ("tls_resumption_store_evictions_total", "sessions dropped because the store was full", usage(|usage| usage.evictions)),
+        ("tls_resumption_store_expirations_total", "sessions dropped because they had ended", usage(|usage| usage.expired)),
         ("tls_resumption_store_lost_total", "writes that were put off and then lost", usage(|usage| usage.lost)),
         ("tls_resumption_store_refused_total", "calls not made, because the store had failed too often", usage(|usage| usage.refused)),
         ("tls_resumption_tickets_sealed_total", "tickets sealed", Some(tickets.sealed)),

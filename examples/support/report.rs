@@ -43,6 +43,7 @@ fn store(store: &StoreStats) -> Value {
             "entries": usage.entries,
             "bytes": usage.bytes,
             "evictions": usage.evictions,
+            "expired": usage.expired,
             "queued": usage.queued,
             "lost": usage.lost,
             "refused": usage.refused,

@@ -69,6 +69,10 @@ impl Server {
         line.trim_end().to_owned()
     }
 
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     pub fn signal(&self, signal: &str) {
         let id = self.process.id().to_string();
         run(Command::new("kill").args(["-s", signal, &id]), b"");
