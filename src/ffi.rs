@@ -25,6 +25,7 @@ use crate::secret::Secret;
 mod callbacks;
 mod credential;
 mod declare;
+mod process;
 mod verification;
 
 pub(crate) use callbacks::shielded;
@@ -35,6 +36,7 @@ use callbacks::{
 pub(crate) use credential::*;
 pub(crate) use declare::InfoCallback;
 use declare::*;
+pub(crate) use process::*;
 pub(crate) use verification::*;
 
 /// Overwrites the bytes in a way that the compiler does not leave out.
