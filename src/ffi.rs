@@ -20,12 +20,13 @@ use openssl_sys as sys;
 
 use crate::connection::Connection;
 use crate::context::{Applied, Settings};
+use crate::guest;
 use crate::secret::Secret;
 
 mod callbacks;
 mod credential;
 mod declare;
-mod fork;
+mod process;
 mod verification;
 
 pub(crate) use callbacks::shielded;
@@ -36,7 +37,7 @@ use callbacks::{
 pub(crate) use credential::*;
 pub(crate) use declare::InfoCallback;
 use declare::*;
-pub(crate) use fork::at_fork;
+pub(crate) use process::*;
 pub(crate) use verification::*;
 
 /// Overwrites the bytes in a way that the compiler does not leave out.
@@ -48,8 +49,12 @@ pub(crate) fn cleanse(bytes: &mut [u8]) {
 /// Fills `bytes`, at most a few hundred, from OpenSSL's random generator.
 pub(crate) fn random(bytes: &mut [u8]) -> Result<(), ()> {
     let len = c_int::try_from(bytes.len()).map_err(drop)?;
-    // SAFETY: the slice is writable memory of that length.
-    let filled = unsafe { sys::RAND_bytes(bytes.as_mut_ptr(), len) };
+    let fill = || {
+        // SAFETY: the slice is writable memory of that length.
+        unsafe { sys::RAND_bytes(bytes.as_mut_ptr(), len) }
+    };
+    // A source of keys may ask for one after whatever it waited for.
+    let filled = guest::in_openssl(fill);
     (filled == 1).then_some(()).ok_or(())
 }
 

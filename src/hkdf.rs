@@ -5,6 +5,7 @@ use openssl::md::Md;
 use openssl::pkey::Id;
 use openssl::pkey_ctx::PkeyCtx;
 
+use crate::guest;
 use crate::secret::Secret;
 
 /// A secret that keys are derived from has at least so many bytes: a shorter one might be guessed.
@@ -18,16 +19,18 @@ pub(crate) fn derive(
     info: &[u8],
     len: usize,
 ) -> Result<Secret, ErrorStack> {
-    let mut hkdf = PkeyCtx::new_id(Id::HKDF)?;
-    hkdf.derive_init()?;
-    hkdf.set_hkdf_md(Md::sha256())?;
-    hkdf.set_hkdf_key(secret.as_bytes())?;
-    hkdf.set_hkdf_salt(salt)?;
-    // In one piece: before 3.0.14, 3.1.6, 3.2.2 and 3.3.1 OpenSSL took only the last one added.
-    hkdf.add_hkdf_info(info)?;
-    let mut output = Secret::zeroed(len);
-    hkdf.derive(Some(output.as_mut_bytes()))?;
-    Ok(output)
+    guest::in_openssl(|| {
+        let mut hkdf = PkeyCtx::new_id(Id::HKDF)?;
+        hkdf.derive_init()?;
+        hkdf.set_hkdf_md(Md::sha256())?;
+        hkdf.set_hkdf_key(secret.as_bytes())?;
+        hkdf.set_hkdf_salt(salt)?;
+        // In one piece: before 3.0.14, 3.1.6, 3.2.2 and 3.3.1 OpenSSL took only the last one added.
+        hkdf.add_hkdf_info(info)?;
+        let mut output = Secret::zeroed(len);
+        hkdf.derive(Some(output.as_mut_bytes()))?;
+        Ok(output)
+    })
 }
 
 /// Secrets of which the first seals and all open; or what is wrong with them.

@@ -10,6 +10,7 @@ mod error;
 mod ffi;
 mod forgotten;
 mod guard;
+mod guest;
 mod hkdf;
 mod keys;
 mod late;

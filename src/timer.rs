@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::ffi;
+use crate::guest;
 use crate::stamp::unix_seconds;
 
 /// How often the thread looks. It sleeps by a clock that does not jump, and what has ended is told by the wall
@@ -63,9 +64,7 @@ impl Timer {
         if !matches!(self.thread, Some((of, _)) if of == process) {
             static AT_FORK: Once = Once::new();
             AT_FORK.call_once(|| ffi::at_fork(before_fork, after_fork, in_fork));
-            let thread = thread::Builder::new()
-                .name("session-ends".into())
-                .spawn(run)?;
+            let thread = guest::spawn("session-ends", run)?;
             self.thread = Some((process, thread.thread().clone()));
         }
         perishable.watched().0.store(process, Relaxed);
@@ -88,9 +87,14 @@ fn run() {
     while let Some(perishables) = perishables() {
         for perishable in perishables {
             let mut at = 0;
-            while let Some(perishable) = perishable.upgrade()
-                && step(|| perishable.sweep(unix_seconds(SystemTime::now()), &mut at))
-            {}
+            let now = unix_seconds(SystemTime::now());
+            // It may be the last that has it, or has what goes, when it is dropped here.
+            let mut sweep = || {
+                perishable
+                    .upgrade()
+                    .is_some_and(|it| it.sweep(now, &mut at))
+            };
+            while guest::in_openssl(|| step(&mut sweep)) {}
         }
         thread::park_timeout(PATROL);
     }

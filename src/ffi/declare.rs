@@ -150,6 +150,8 @@ unsafe extern "C" {
         buf: *mut c_char,
         len: usize,
     ) -> sys::OSSL_PARAM;
+    pub(super) fn OPENSSL_atexit(handler: extern "C" fn()) -> c_int;
+    pub(super) fn OPENSSL_thread_stop();
     pub(super) fn OPENSSL_cleanse(ptr: *mut c_void, len: usize);
     pub(super) fn ERR_set_mark() -> c_int;
     pub(super) fn ERR_pop_to_mark() -> c_int;

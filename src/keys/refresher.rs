@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 
 use super::Shared;
 use super::ring::RETRY;
+use crate::guest;
 
 /// The thread looks at the clock this often: it sleeps by a clock that does not jump, and wall
 /// clocks do.
@@ -25,9 +26,7 @@ impl Refresher {
         let mut running = self.0.lock();
         if !matches!(*running, Some((process, _)) if process == process::id()) {
             let shared = Weak::clone(shared);
-            let thread = thread::Builder::new()
-                .name("ticket-keys".into())
-                .spawn(move || run(&shared))?;
+            let thread = guest::spawn("ticket-keys", move || run(&shared))?;
             *running = Some((process::id(), thread.thread().clone()));
         }
         Ok(())
@@ -61,14 +60,17 @@ impl Drop for Refresher {
 }
 
 fn run(shared: &Weak<Shared>) {
-    while let Some(ring) = shared.upgrade() {
+    // Here too the ring may end, and its source with it.
+    let refreshed = || {
+        let ring = shared.upgrade()?;
         let now = SystemTime::now();
         ring.refresh(now);
-        let rest = match ring.next_event() {
+        Some(match ring.next_event() {
             Some(time) => time.duration_since(now).unwrap_or(RETRY),
             None => PATROL,
-        };
-        drop(ring);
+        })
+    };
+    while let Some(rest) = guest::in_openssl(refreshed) {
         thread::park_timeout(rest.min(PATROL));
     }
 }

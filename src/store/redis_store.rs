@@ -3,17 +3,19 @@
 use std::fmt;
 use std::mem;
 use std::process;
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use r2d2::{HandleError, ManageConnection, Pool};
 use redis::{Client, Cmd, ConnectionAddr, FromRedisValue, RedisError, RedisResult};
+use scheduled_thread_pool::{OnPoolDropBehavior, ScheduledThreadPool};
 
 use super::{
     CircuitBreaker, LastError, Sealed, Session, SessionKey, SessionStore, StoreError, WriteBehind,
 };
 use crate::ffi;
+use crate::guest;
 use crate::redis_line::{self, Line};
 
 /// Sessions in a Redis or Valkey that servers share.
@@ -204,6 +206,7 @@ impl RedisOptions {
             connect_deadline: self.connect_deadline,
         };
         Pool::builder()
+            .thread_pool(Arc::new(threads()))
             .max_size(self.connections)
             // Twice the longest pause between attempts to connect.
             .connection_timeout(Duration::from_secs(2))
@@ -272,7 +275,9 @@ impl RedisStore {
             }
             StoreError::new(none)
         })?;
-        self.last_error.of(call(&mut line).map_err(StoreError::new))
+        // The thread may be one that writes what waits.
+        let answer = guest::in_openssl(|| call(line.line()));
+        self.last_error.of(answer.map_err(StoreError::new))
     }
 
     /// What is no session is as good as none, and no failure of Redis: somebody else wrote it.
@@ -362,6 +367,31 @@ impl fmt::Debug for RedisStore {
     }
 }
 
+/// The threads of a pool, which are ours. They end with it, where those of `r2d2` wait for what is scheduled next,
+/// half a minute.
+fn threads() -> ScheduledThreadPool {
+    const THREADS: usize = 3;
+    let pool = guest::starting(|| {
+        ScheduledThreadPool::builder()
+            .num_threads(THREADS)
+            .thread_name_pattern("redis-pool-{}")
+            .on_drop_behavior(OnPoolDropBehavior::DiscardPendingScheduled)
+            .build()
+    });
+    // One of these for each thread: none does a second before all have one. This waits for them, or a pool that
+    // is dropped at once would leave one behind that waits for others.
+    let all = Arc::new(Barrier::new(THREADS + 1));
+    for _ in 0..THREADS {
+        let all = Arc::clone(&all);
+        pool.execute(move || {
+            guest::adopt();
+            all.wait();
+        });
+    }
+    all.wait();
+    pool
+}
+
 /// Where the pool says why it cannot connect.
 #[derive(Debug)]
 struct Connecting(Arc<LastError>);
@@ -380,18 +410,35 @@ struct Manager {
 }
 
 impl ManageConnection for Manager {
-    type Connection = Line;
+    type Connection = Pooled;
     type Error = RedisError;
 
-    fn connect(&self) -> RedisResult<Line> {
-        Line::connect(&self.client, self.connect_deadline, self.deadline)
+    fn connect(&self) -> RedisResult<Pooled> {
+        let connect = || Line::connect(&self.client, self.connect_deadline, self.deadline);
+        Ok(Pooled(Some(guest::in_openssl(connect)?)))
     }
 
-    fn is_valid(&self, line: &mut Line) -> RedisResult<()> {
-        line.check_quiet()
+    fn is_valid(&self, line: &mut Pooled) -> RedisResult<()> {
+        line.line().check_quiet()
     }
 
-    fn has_broken(&self, line: &mut Line) -> bool {
-        line.is_broken()
+    fn has_broken(&self, line: &mut Pooled) -> bool {
+        line.line().is_broken()
+    }
+}
+
+/// A connection of the pool, whose threads also end those that have been idle or open for long.
+struct Pooled(Option<Line>);
+
+impl Pooled {
+    fn line(&mut self) -> &mut Line {
+        self.0.as_mut().expect("empty only while it is dropped")
+    }
+}
+
+impl Drop for Pooled {
+    fn drop(&mut self) {
+        let line = self.0.take();
+        guest::in_openssl(|| drop(line));
     }
 }

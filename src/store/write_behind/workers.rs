@@ -10,6 +10,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::queue::{Queue, Write};
 use crate::guard::catch;
+use crate::guest;
 use crate::store::{SessionKey, SessionStore};
 use crate::timer::{Perishable, Watched};
 
@@ -80,9 +81,7 @@ impl Workers {
             thread.unpark();
         } else if state.threads < state.max_threads {
             let (workers, inner) = (Arc::clone(self), Arc::downgrade(inner));
-            let started = thread::Builder::new()
-                .name("session-writes".into())
-                .spawn(move || workers.run(&inner));
+            let started = guest::spawn("session-writes", move || workers.run(&inner));
             // Without, the next write tries again.
             state.threads += usize::from(started.is_ok());
         }
@@ -115,7 +114,8 @@ impl Workers {
     /// One thread's life. It owns the inner store only while it writes.
     fn run<S: SessionStore>(&self, inner: &Weak<S>) {
         while let Some((key, write)) = self.next() {
-            let done = catch(AssertUnwindSafe(|| perform(inner, &key, write)));
+            let write = || perform(inner, &key, write);
+            let done = guest::in_openssl(|| catch(AssertUnwindSafe(write)));
             self.lock().queue.done(&key, done == Some(true));
             self.progress.notify_all();
         }
