@@ -11,7 +11,8 @@ use super::TicketKey;
 ///
 /// No handshake calls a source or waits for one: a thread of the ring does, beside
 /// [`set_resumption`](crate::SslContextBuilderExt::set_resumption) for the first keys. It may
-/// therefore take its time; the ring goes on with the keys it has.
+/// therefore take its time; the ring goes on with the keys it has. That thread blocks all signals, and so do
+/// threads and processes that are started in it, unless they change that.
 pub trait KeySource: Send + Sync + 'static {
     /// Returns the keys to use from `now` on, upcoming ones among them: every key that the ring is
     /// to hold, for one that is not in the set is forgotten at once.

@@ -14,6 +14,8 @@ mod errors;
 mod faults;
 mod fleet;
 mod fork;
+#[cfg(target_os = "linux")]
+mod guests;
 mod keys;
 mod load;
 mod once;
