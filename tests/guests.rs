@@ -52,7 +52,6 @@ fn threads() -> Vec<(String, u64)> {
 fn names() -> Vec<String> {
     let mut names: Vec<_> = threads().into_iter().map(|(name, _)| name).collect();
     names.sort();
-    names.dedup();
     names
 }
 
@@ -78,7 +77,12 @@ fn all_kinds(scratch: &Scratch) -> (Vec<Box<dyn Send>>, Vec<&'static str>) {
     let store = WriteBehind::new(MemoryStore::default());
     store.put(&SessionKey::from([1; 32]), session(1)).unwrap();
     let kept: Vec<Box<dyn Send>> = vec![Box::new(contexts), Box::new(store)];
-    let names = vec!["session-writes", "ticket-keys"];
+    let names = vec![
+        "session-writes",
+        "ticket-keys",
+        "ticket-keys",
+        "ticket-keys",
+    ];
     #[cfg(feature = "redis")]
     let (kept, names) = {
         let (mut kept, mut names) = (kept, names);
@@ -159,8 +163,9 @@ fn waits_for_its_end() {
     unsafe { libc::sigaddset(&raw mut set, libc::SIGTERM) };
     // SAFETY: reads the set.
     unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, ptr::null_mut()) };
+    let this = libc::pid_t::try_from(std::process::id()).unwrap();
     // SAFETY: tells this process to stop.
-    unsafe { libc::kill(libc::getpid(), libc::SIGTERM) };
+    unsafe { libc::kill(this, libc::SIGTERM) };
     let mut signal = 0;
     // SAFETY: reads the set, and writes the signal.
     unsafe { libc::sigwait(&raw const set, &raw mut signal) };
