@@ -78,6 +78,7 @@ fn all_kinds(scratch: &Scratch) -> (Vec<Box<dyn Send>>, Vec<&'static str>) {
     store.put(&SessionKey::from([1; 32]), session(1)).unwrap();
     let kept: Vec<Box<dyn Send>> = vec![Box::new(contexts), Box::new(store)];
     let names = vec![
+        "session-ends",
         "session-writes",
         "ticket-keys",
         "ticket-keys",

@@ -231,11 +231,15 @@ fn a_session_that_leaves_the_store_in_memory_leaves_zeros() {
 fn a_session_that_has_ended_leaves_zeros() {
     let store = MemoryStore::default();
     let ended = [&[1], &1_u64.to_be_bytes()[..], &AES, WORDS].concat();
-    store
-        .put(&key(0), Session::from_bytes(ended.leak()).unwrap())
-        .unwrap();
-    assert_eq!(records_wiped(|| store.get(&key(0))), 1);
-    assert_eq!(store.usage().unwrap().entries, 0);
+    let ended = Session::from_bytes(ended.leak()).unwrap();
+    // Now and then it is the thread that takes out what has ended.
+    let wiped_here = (0..100).any(|_| {
+        store.put(&key(0), ended.clone()).unwrap();
+        let wiped = records_wiped(|| store.get(&key(0)));
+        assert_eq!(store.usage().unwrap().entries, 0);
+        wiped == 1
+    });
+    assert!(wiped_here);
 }
 
 #[test]

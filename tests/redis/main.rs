@@ -20,6 +20,7 @@ mod keys;
 mod load;
 mod once;
 mod proxy;
+mod room;
 mod rotation;
 mod server;
 mod tiered;
