@@ -14,7 +14,7 @@
 //!
 //! | counter | labels |
 //! |---|---|
-//! | `tls_resumption_handshakes_total` | `version`: `TLSv1.3`, `TLSv1.2`, `TLSv1.1`, `TLSv1` or `unknown`; `outcome`: `full` or `resumed`; `cause`: of a full handshake the [`Reason`](crate::Reason), of a resumed one the [`Source`](crate::Source), with `_` for blanks |
+//! | `tls_resumption_handshakes_total` | `version`: `TLSv1.3`, `TLSv1.2`, `TLSv1.1`, `TLSv1`, `DTLSv1.2`, `DTLSv1` or `unknown`; `outcome`: `full` or `resumed`; `cause`: of a full handshake the [`Reason`](crate::Reason), of a resumed one the [`Source`](crate::Source), with `_` for blanks |
 //!
 //! So these are two of its series, 80 at most, and the share of handshakes that resume:
 //!

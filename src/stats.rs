@@ -25,7 +25,7 @@ pub struct Stats {
     pub tls13: Handshakes,
     /// Completed TLS 1.2 handshakes.
     pub tls12: Handshakes,
-    /// Completed handshakes of older versions, where OpenSSL still allows them.
+    /// Completed handshakes of other versions: older ones, where OpenSSL still allows them, and DTLS.
     pub older: Handshakes,
     /// What was asked of the store.
     pub store: StoreStats,
