@@ -63,6 +63,8 @@
 //! | `tls_resumption_ticket_key_age_seconds` | how long the active ticket key has been sealing |
 //! | `tls_resumption_ticket_key_failing` | 1 if the source gave no keys when it was asked last, else 0 |
 //!
+//! What to alert on is in the [guide](crate::guide#graphs).
+//!
 //! What a store does not say of itself stays unset; so does the age of a key where there is none,
 //! and if there is none any more, it stays as it was.
 

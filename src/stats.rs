@@ -129,6 +129,10 @@ pub struct StoreStats {
     pub expired: u64,
     /// Calls that failed: an error, a panic, or an answer that is not the session
     /// asked for.
+    ///
+    /// Only calls that a handshake waited for. While a store behind [`WriteBehind`](crate::WriteBehind) and
+    /// [`CircuitBreaker`](crate::CircuitBreaker) is down, it may stand still: alert on [`Usage::lost`] and
+    /// [`Usage::refused`] as well.
     pub errors: u64,
     /// Calls that took 10 ms or longer, whatever their answer.
     pub slow: u64,
