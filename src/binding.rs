@@ -1,6 +1,7 @@
 //! What of a connection goes into stamps, and is held against them: when a session is made, when
 //! one is looked up, and again after a server name callback may have raised the demand.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::SystemTime;
 
 use openssl::asn1::{Asn1Time, Asn1TimeRef};
@@ -126,8 +127,14 @@ fn hash(
 fn unique() -> Binding {
     ffi::shielded([0; 16], || {
         let mut unique = [0; 16];
-        // Without randomness no handshake gets this far.
-        let _ = ffi::random(&mut unique);
+        if ffi::random(&mut unique).is_err() {
+            // OpenSSL's default library context may have nothing loaded, where servers use one of their own.
+            let random = || RandomState::new().build_hasher().finish().to_be_bytes();
+            unique = [random(), random()]
+                .as_flattened()
+                .try_into()
+                .unwrap_or(unique);
+        }
         unique
     })
 }
@@ -334,6 +341,11 @@ pub(crate) fn stamp_session(ssl: &SslRef, session: &SslSessionRef) {
     }
     ffi::set_session_timeout(session, timeout.max(1));
     connection.note_stamped(credential);
+}
+
+/// Whether the session had ended when it was stamped.
+pub(crate) fn has_ended(session: &SslSessionRef) -> bool {
+    Stamp::from_bytes(ffi::appdata(session)).is_some_and(|stamp| stamp.time == 0)
 }
 
 /// Seconds since the Unix epoch; 0, which is over, for a time that OpenSSL cannot read.

@@ -1,4 +1,5 @@
-use std::fmt::Display;
+use std::error::Error as StdError;
+use std::fmt::{self, Display};
 use std::time::Duration;
 
 use openssl::error::ErrorStack;
@@ -22,34 +23,103 @@ pub(crate) fn printable(error: impl Display) -> String {
 ///
 /// A policy that cannot work is refused here, before a connection meets it; the context is then
 /// as it was, except after [`OpenSsl`](Self::OpenSsl).
-#[derive(Debug, thiserror::Error)]
+///
+/// The text has all of it, the cause included: which file, and what is wrong with it. So
+/// [`source`](StdError::source) is not that cause but what the cause itself stems from, if
+/// anything: who prints the whole chain reads nothing twice.
+#[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
     /// The [`lifetime`](crate::Resumption::lifetime) is below 1 second or above 7 days, in any mode.
-    #[error(
-        "lifetime must be at least 1 second and at most 7 days, not {0:?}; see Resumption::lifetime"
-    )]
     Lifetime(Duration),
 
     /// The context accepts early data (`SSL_CTX_set_max_early_data`).
     ///
     /// With early data on, OpenSSL's replay protection turns tickets into entries of its internal
     /// cache, which this library keeps off, and no TLS 1.3 session would resume.
-    #[error(
-        "early data is not supported: set_max_early_data is {0}, set it to 0 before set_resumption"
-    )]
     EarlyData(u32),
 
     /// [`single_use`](crate::Resumption::single_use) needs what the policy does not have: the
     /// stateful mode, or a store whose `take` is atomic. The text says which.
-    #[error("single use needs {0}")]
     SingleUse(&'static str),
 
     /// The source of the ticket keys gave none, so no ticket could be sealed.
-    #[error("no ticket key to begin with")]
-    Keys(#[source] KeyError),
+    Keys(KeyError),
 
-    /// OpenSSL refused a setting or was out of memory.
-    #[error("OpenSSL refused a setting of the context")]
-    OpenSsl(#[from] ErrorStack),
+    /// OpenSSL refused a setting, lacks a cipher for tickets (AES-256-CBC and AES-128-CBC, in its default
+    /// library context), or was out of memory.
+    OpenSsl(ErrorStack),
+}
+
+impl Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lifetime(lifetime) => write!(
+                f,
+                "lifetime must be at least 1 second and at most 7 days, not {lifetime:?}; see Resumption::lifetime"
+            ),
+            Self::EarlyData(bytes) => write!(
+                f,
+                "early data is not supported: set_max_early_data is {bytes}, set it to 0 before set_resumption"
+            ),
+            Self::SingleUse(lacking) => write!(f, "single use needs {lacking}"),
+            Self::Keys(cause) => write!(f, "no ticket key to begin with: {cause}"),
+            Self::OpenSsl(cause) => write!(f, "OpenSSL refused a setting of the context: {cause}"),
+        }
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            Self::Keys(cause) => cause.source(),
+            Self::OpenSsl(cause) => cause.source(),
+            Self::Lifetime(_) | Self::EarlyData(_) | Self::SingleUse(_) => None,
+        }
+    }
+}
+
+impl From<ErrorStack> for Error {
+    fn from(cause: ErrorStack) -> Self {
+        Self::OpenSsl(cause)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    /// As `anyhow` prints it.
+    fn chain(error: &dyn StdError) -> String {
+        let chain = std::iter::successors(Some(error), |&error| error.source());
+        chain
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(": ")
+    }
+
+    #[test]
+    fn an_error_says_its_cause_and_a_chain_says_it_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("vault vault.example")]
+        struct Vault(#[source] io::Error);
+        let vault = Vault(io::Error::other("sealed off"));
+        let error = Error::Keys(KeyError::new(vault));
+        assert_eq!(
+            error.to_string(),
+            "no ticket key to begin with: vault vault.example"
+        );
+        assert_eq!(chain(&error), format!("{error}: sealed off"));
+
+        let error = Error::Keys(KeyError::new("ticket key file /a: gone"));
+        let text = "no ticket key to begin with: ticket key file /a: gone";
+        assert_eq!(chain(&error), text);
+
+        let refused = openssl::x509::X509::from_der(&[0]).unwrap_err();
+        let error = Error::from(refused.clone());
+        assert!(error.to_string().ends_with(&refused.to_string()), "{error}");
+        assert_eq!(chain(&error), error.to_string());
+    }
 }

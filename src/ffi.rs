@@ -3,7 +3,7 @@
 
 #![allow(unsafe_code)]
 
-use std::ffi::{CStr, CString, c_int, c_long, c_uint};
+use std::ffi::{CStr, CString, c_int, c_long, c_uint, c_void};
 use std::ptr;
 use std::slice;
 use std::sync::{Arc, OnceLock};
@@ -13,7 +13,7 @@ use openssl::cipher::Cipher;
 use openssl::error::ErrorStack;
 use openssl::ex_data::Index;
 use openssl::ssl::{
-    Ssl, SslContext, SslContextBuilder, SslContextRef, SslRef, SslSession, SslSessionCacheMode,
+    SslContext, SslContextBuilder, SslContextRef, SslRef, SslSession, SslSessionCacheMode,
     SslSessionRef,
 };
 use openssl_sys as sys;
@@ -31,8 +31,8 @@ mod verification;
 
 pub(crate) use callbacks::shielded;
 use callbacks::{
-    allow_early_data, decrypt_ticket, generate_ticket, get_session, info, info_alone, new_session,
-    ticket_key,
+    allow_early_data, decrypt_ticket, free_connection, generate_ticket, get_session, info,
+    info_alone, new_session, ticket_key,
 };
 pub(crate) use credential::*;
 pub(crate) use declare::InfoCallback;
@@ -61,7 +61,8 @@ pub(crate) fn random(bytes: &mut [u8]) -> Result<(), ()> {
 // ---- Contexts
 
 static APPLIED: OnceLock<Index<SslContext, Arc<Applied>>> = OnceLock::new();
-static CONNECTION: OnceLock<Index<Ssl, Connection>> = OnceLock::new();
+/// An index of our own making: `Ssl::new_ex_index` would free what a connection carries without a look at its `SSL`.
+static CONNECTION: OnceLock<c_int> = OnceLock::new();
 /// Fetched once: `EVP_CIPHER_fetch` per ticket contends on locks (openssl#23388).
 static AES_256_CBC: OnceLock<Cipher> = OnceLock::new();
 /// For keys from files of 48 bytes.
@@ -100,9 +101,11 @@ pub(crate) fn install(
     apply: impl FnOnce(Option<InfoCallback>) -> Applied,
 ) -> Result<(), ErrorStack> {
     let index = *get_or_make(&APPLIED, SslContext::new_ex_index)?;
-    get_or_make(&CONNECTION, Ssl::new_ex_index)?;
-    get_or_make(&AES_256_CBC, || Cipher::fetch(None, "AES-256-CBC", None))?;
-    get_or_make(&AES_128_CBC, || Cipher::fetch(None, "AES-128-CBC", None))?;
+    get_or_make(&CONNECTION, new_connection_index)?;
+    if settings.seals {
+        get_or_make(&AES_256_CBC, || Cipher::fetch(None, "AES-256-CBC", None))?;
+        get_or_make(&AES_128_CBC, || Cipher::fetch(None, "AES-128-CBC", None))?;
+    }
 
     let info_before = info_callback_but_ours(as_context(builder));
     let info = if info_before.is_some() {
@@ -145,6 +148,8 @@ pub(crate) fn settings_of(ssl: &SslRef) -> Settings {
         cache_mode: SslSessionCacheMode::from_bits_retain(cache_mode),
         num_tickets: ssl.num_tickets(),
         session_callbacks: has_session_callbacks(ssl, true),
+        // No setting of OpenSSL's.
+        seals: false,
     }
 }
 
@@ -386,13 +391,61 @@ pub(crate) fn client_hello_extension(ssl: &SslRef, number: c_uint) -> Option<&[u
     Some(unsafe { slice::from_raw_parts(data, len) })
 }
 
+fn new_connection_index() -> Result<c_int, ErrorStack> {
+    let free = Some(free_connection as sys::CRYPTO_EX_free);
+    // SAFETY: `free` is a function, and fits what `set_connection` puts there.
+    let index = unsafe { sys::SSL_get_ex_new_index(0, ptr::null_mut(), None, None, free) };
+    (index >= 0).then_some(index).ok_or_else(ErrorStack::get)
+}
+
 /// What a connection carries, if it is one of a context with a policy.
 pub(crate) fn connection(ssl: &SslRef) -> Option<&Connection> {
-    ssl.ex_data(*CONNECTION.get()?)
+    // SAFETY: reads a live SSL.
+    let data = unsafe { sys::SSL_get_ex_data(ssl.as_ptr(), *CONNECTION.get()?) };
+    // SAFETY: null, or what `set_connection` put there, which lives as long as the SSL.
+    unsafe { data.cast::<Connection>().as_ref() }
 }
 
 pub(crate) fn connection_mut(ssl: &mut SslRef) -> Option<&mut Connection> {
-    ssl.ex_data_mut(*CONNECTION.get()?)
+    // SAFETY: reads a live SSL.
+    let data = unsafe { sys::SSL_get_ex_data(ssl.as_ptr(), *CONNECTION.get()?) };
+    // SAFETY: as in `connection`; the SSL is borrowed mutably, and its connection only through it.
+    unsafe { data.cast::<Connection>().as_mut() }
+}
+
+/// Gives an SSL what it is to carry, in place of what it may have carried before.
+fn set_connection(ssl: &mut SslRef, new: Connection) -> Option<()> {
+    if let Some(connection) = connection_mut(ssl) {
+        *connection = new;
+        return Some(());
+    }
+    let index = *CONNECTION.get()?;
+    let data: *mut Connection = Box::into_raw(Box::new(new));
+    // SAFETY: the SSL is live, and frees the data by `free_connection`.
+    let done = unsafe { sys::SSL_set_ex_data(ssl.as_ptr(), index, data.cast::<c_void>()) };
+    if done == 1 {
+        return Some(());
+    }
+    // SAFETY: OpenSSL has not taken what the line above has made.
+    drop(unsafe { Box::from_raw(data) });
+    None
+}
+
+/// Switches `SSL_OP_NO_TICKET` of a connection on or off.
+pub(crate) fn set_no_ticket(ssl: &mut SslRef, on: bool) {
+    if on {
+        // SAFETY: sets a field of a live SSL.
+        unsafe { SSL_set_options(ssl.as_ptr(), sys::SSL_OP_NO_TICKET) };
+    } else {
+        // SAFETY: as above.
+        unsafe { SSL_clear_options(ssl.as_ptr(), sys::SSL_OP_NO_TICKET) };
+    }
+}
+
+/// Whether a TLS 1.3 ticket that the ticket key callback gives no key for is not sent. Before OpenSSL 3.0.7 it
+/// is sent without content, which clients take for an error (openssl#18977).
+pub(crate) fn can_withhold_tickets() -> bool {
+    openssl::version::number() >= 0x3000_0070
 }
 
 #[cfg(feature = "tokio")]
@@ -402,6 +455,8 @@ pub(crate) use suspend::*;
 #[cfg(feature = "tokio")]
 mod suspend {
     use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+    use openssl::ssl::Ssl;
 
     use super::*;
 

@@ -14,7 +14,7 @@
 //!
 //! | counter | labels |
 //! |---|---|
-//! | `tls_resumption_handshakes_total` | `version`: `TLSv1.3`, `TLSv1.2`, `TLSv1.1`, `TLSv1` or `unknown`; `outcome`: `full` or `resumed`; `cause`: of a full handshake the [`Reason`](crate::Reason), of a resumed one the [`Source`](crate::Source), with `_` for blanks |
+//! | `tls_resumption_handshakes_total` | `version`: `TLSv1.3`, `TLSv1.2`, `TLSv1.1`, `TLSv1`, `DTLSv1.2`, `DTLSv1` or `unknown`; `outcome`: `full` or `resumed`; `cause`: of a full handshake the [`Reason`](crate::Reason), of a resumed one the [`Source`](crate::Source), with `_` for blanks |
 //!
 //! So these are two of its series, 80 at most, and the share of handshakes that resume:
 //!
@@ -63,6 +63,8 @@
 //! | `tls_resumption_store_queued` | writes that wait to be done |
 //! | `tls_resumption_ticket_key_age_seconds` | how long the active ticket key has been sealing |
 //! | `tls_resumption_ticket_key_failing` | 1 if the source gave no keys when it was asked last, else 0 |
+//!
+//! What to alert on is in the [guide](crate::guide#graphs).
 //!
 //! What a store does not say of itself stays unset; so does the age of a key where there is none,
 //! and if there is none any more, it stays as it was.

@@ -57,6 +57,8 @@ impl Outcome {
             SslVersion::TLS1_2 => "TLSv1.2",
             SslVersion::TLS1_1 => "TLSv1.1",
             SslVersion::TLS1 => "TLSv1",
+            SslVersion::DTLS1_2 => "DTLSv1.2",
+            SslVersion::DTLS1 => "DTLSv1",
             _ => "unknown",
         }
     }

@@ -177,7 +177,9 @@ impl Resumption {
     /// rounded down.
     ///
     /// Resuming does not extend it: a new TLS 1.3 ticket lives for what is left, and its lifetime
-    /// hint says so. Drives `SSL_CTX_set_timeout` and `SSL_SESSION_set_timeout`.
+    /// hint says so. A ticket that is asked for when nothing is left (`SSL_new_session_ticket` on a long
+    /// connection) is not sent. (Before OpenSSL 3.0.7 it is, and does not resume; so is a stateful one above
+    /// 65,280 bytes with its client certificate.) Drives `SSL_CTX_set_timeout` and `SSL_SESSION_set_timeout`.
     #[must_use]
     pub fn lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = lifetime;
@@ -259,6 +261,10 @@ impl Resumption {
     /// that were made in it or resumed by it. By default they are kept, because a server that drops
     /// its stream does not send one, and no RFC since TLS 1.1 asks for more (RFC 5246, section
     /// 7.2.1).
+    ///
+    /// Under quiet shutdown (`SSL_CTX_set_quiet_shutdown`) `shutdown()` writes no close_notify, and counts as if
+    /// it had: what is forgotten are the sessions of connections that are dropped without it. (An `SSL` that
+    /// is used again after `SSL_clear` does not tell.)
     ///
     /// A fatal alert after the handshake forgets the connection's TLS 1.2 session with or without
     /// this. Tickets cannot be forgotten one by one.

@@ -250,12 +250,15 @@ pub(crate) struct Here {
 /// Whether a session may be resumed here, but for what is forgotten by name and for the demand:
 /// that may be dear to find out, and is asked of what passes this.
 pub(crate) fn check(claims: &Claims, here: &Here) -> Result<Stamp, Reason> {
-    // OpenSSL compares session id contexts itself; but where both are empty and the peer is to be
-    // verified it fails the connection instead of declining.
-    if claims.version != here.version || !claims.has_context {
+    if claims.version != here.version {
         return Err(Reason::WrongContext);
     }
     let stamp = claims.stamp.ok_or(Reason::NoStamp)?;
+    // OpenSSL compares session id contexts itself; but where both are empty and the peer is to be
+    // verified it fails the connection instead of declining.
+    if !claims.has_context {
+        return Err(Reason::WrongContext);
+    }
     let now = unix_seconds(here.now);
     if claims.expires_at <= here.now || stamp.time.saturating_add(here.lifetime) <= now {
         return Err(Reason::Expired);

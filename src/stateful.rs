@@ -61,6 +61,9 @@ pub(crate) fn new_session(ssl: &SslRef, session: &SslSessionRef) -> Option<Sessi
         connection.owner().notice(Setting::TicketCallbacks);
         return None;
     }
+    if binding::has_ended(session) {
+        return None;
+    }
     let key = SessionKey::derive(policy.scope_bytes(), tls13, session.id());
     let record = encode(&key, session)?;
     if record.as_bytes().len() > policy.max_session_size_value() {

@@ -36,13 +36,22 @@ pub(crate) enum Verdict {
 
 /// A ticket is to be sealed: the key, or none for a connection without a ticket.
 pub(crate) fn seal(ssl: &mut SslRef, now: SystemTime) -> Option<Arc<TicketKey>> {
+    let is_tls13 = ssl.version2() == Some(SslVersion::TLS1_3);
+    // What would be sealed can resume nowhere. In TLS 1.2 the ticket is empty then.
+    let withheld =
+        ssl.session().is_some_and(binding::has_ended) && (!is_tls13 || ffi::can_withhold_tickets());
     let connection = ffi::connection_mut(ssl)?;
+    if withheld && connection.policy().keys().is_none() {
+        // A stateful one, which comes here for this alone.
+        ffi::set_no_ticket(ssl, true);
+        return None;
+    }
     if !connection.note_sealed() {
         // Without a stamp the ticket would be good for nothing.
         connection.owner().notice(Setting::TicketCallbacks);
     }
     let connection = ffi::connection(ssl)?;
-    if connection.owner().usurped().is_some() || binding::is_refused(ssl, connection) {
+    if withheld || connection.owner().usurped().is_some() || binding::is_refused(ssl, connection) {
         return None;
     }
     let policy = connection.policy();

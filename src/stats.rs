@@ -25,7 +25,7 @@ pub struct Stats {
     pub tls13: Handshakes,
     /// Completed TLS 1.2 handshakes.
     pub tls12: Handshakes,
-    /// Completed handshakes of older versions, where OpenSSL still allows them.
+    /// Completed handshakes of other versions: older ones, where OpenSSL still allows them, and DTLS.
     pub older: Handshakes,
     /// What was asked of the store.
     pub store: StoreStats,
@@ -129,6 +129,10 @@ pub struct StoreStats {
     pub expired: u64,
     /// Calls that failed: an error, a panic, or an answer that is not the session
     /// asked for.
+    ///
+    /// Only calls that a handshake waited for. While a store behind [`WriteBehind`](crate::WriteBehind) and
+    /// [`CircuitBreaker`](crate::CircuitBreaker) is down, it may stand still: alert on [`Usage::lost`] and
+    /// [`Usage::refused`] as well.
     pub errors: u64,
     /// Calls that took 10 ms or longer, whatever their answer.
     pub slow: u64,

@@ -350,7 +350,8 @@ pub struct Usage {
     pub refused: u64,
 }
 
-/// Why a store could not answer: an opaque wrapper around the store's own error.
+/// Why a store could not answer: an opaque wrapper around the store's own error, whose text and source are its
+/// own.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct StoreError(Box<dyn StdError + Send + Sync>);

@@ -206,6 +206,50 @@ fn strict_forgets_what_ends_without_a_close_notify_of_ours() {
     }
 }
 
+#[expect(
+    unsafe_code,
+    reason = "the `openssl` crate does not have this function"
+)]
+unsafe extern "C" {
+    fn SSL_CTX_set_quiet_shutdown(ctx: *mut openssl_sys::SSL_CTX, on: i32);
+}
+
+/// Servers close so that need not tell their clients; `shutdown` then writes nothing.
+#[test]
+fn strict_keeps_what_is_shut_down_quietly_and_forgets_what_is_dropped() {
+    for (mode, policy) in stores() {
+        let policy = policy.strict();
+        let context = context_with(&policy, |builder| {
+            #[expect(unsafe_code, reason = "as above")]
+            // SAFETY: sets a field of the live context.
+            unsafe {
+                SSL_CTX_set_quiet_shutdown(builder.as_ptr(), 1);
+            }
+        });
+        for kind in Kind::ALL {
+            let what = format!("{mode} {kind:?}");
+            let client = Client::new(kind).unwrap();
+            // Its server calls `shutdown`.
+            let first = meet(&context, &client, None);
+            let second = meet(&context, &client, first.next());
+            assert!(second.client.resumed, "{what}: {:?}", second.outcome);
+
+            let (sessions, resumed) = end(&context, &client, second.next(), End::Dropped);
+            assert!(resumed, "{what}");
+            let in_store = match kind {
+                Kind::Tls12WithoutTickets => true,
+                Kind::Tls12 | Kind::Tls13 => mode == "stateful",
+            };
+            let third = meet(&context, &client, sessions.last().map(Vec::as_slice));
+            assert_eq!(
+                third.client.resumed, !in_store,
+                "{what}: {:?}",
+                third.outcome
+            );
+        }
+    }
+}
+
 #[test]
 fn a_connection_that_fails_its_handshake_forgets_nothing_strict_or_not() {
     for strict in [false, true] {

@@ -6,9 +6,14 @@ mod common;
 
 use std::collections::BTreeMap;
 
+use std::time::Duration;
+
 use common::*;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
-use openssl_resumption::{MemoryStore, Resumption, TicketKeys, metrics::*};
+use openssl_resumption::{
+    CircuitBreaker, MemoryStore, Resumption, Session, SessionKey, SessionStore, StoreError,
+    TicketKeys, WriteBehind, metrics::*,
+};
 
 struct Recorded {
     help: String,
@@ -126,4 +131,58 @@ fn statistics_are_published_under_the_names_in_the_documentation() {
     let age = stats.tickets.key_age.unwrap().as_secs_f64();
     assert_eq!(value("ticket_key_age_seconds"), age);
     assert_eq!(value("ticket_key_failing"), 0.);
+}
+
+/// A store on a network that is down.
+struct Down;
+
+impl SessionStore for Down {
+    fn put(&self, _: &SessionKey, _: Session) -> Result<(), StoreError> {
+        Err(StoreError::new("connection refused"))
+    }
+    fn get(&self, _: &SessionKey) -> Result<Option<Session>, StoreError> {
+        Err(StoreError::new("connection refused"))
+    }
+    fn remove(&self, _: &SessionKey) -> Result<(), StoreError> {
+        Err(StoreError::new("connection refused"))
+    }
+}
+
+/// What `GUIDE.md` says to alert on.
+fn alerts() -> Vec<&'static str> {
+    let guide = include_str!("../GUIDE.md");
+    let (_, graphs) = guide.split_once("### Graphs").unwrap();
+    let (_, alert) = graphs.split_once("Alert when one of these grows:").unwrap();
+    let (alert, _) = alert.split_once(". ").unwrap();
+    let quoted = alert.split('`').skip(1).step_by(2);
+    quoted.filter(|name| name.starts_with("tls_")).collect()
+}
+
+/// Behind `WriteBehind` no write of a handshake fails, and behind a `CircuitBreaker` no lookup does: the errors
+/// of handshakes stand still.
+#[test]
+fn what_the_guide_alerts_on_moves_while_the_store_is_down() {
+    let store = WriteBehind::new(CircuitBreaker::new(Down).failures(1));
+    let store = std::sync::Arc::new(store);
+    // It has been down for a while when the first client comes.
+    let key = SessionKey::from([1; 32]);
+    store.get(&key).unwrap_err();
+    let policy = Resumption::stateful(std::sync::Arc::clone(&store));
+    let context = context(&policy);
+    let client = Client::new(Kind::Tls13).unwrap();
+    let published = || {
+        let recorder = DebuggingRecorder::new();
+        let snapshotter = recorder.snapshotter();
+        metrics::with_local_recorder(&recorder, || publish(&policy.stats()));
+        recorded(&snapshotter)
+    };
+    let before = published();
+    meet_twice(&context, &client);
+    assert_eq!(store.flush(Duration::from_secs(20)), 0);
+    let after = published();
+
+    assert_eq!(policy.stats().store.errors, 0);
+    assert!(alerts().iter().all(|name| after.contains_key(*name)));
+    let moved = |name: &&&str| after[**name].value > before[**name].value;
+    assert!(alerts().iter().filter(moved).count() > 0, "{:?}", alerts());
 }

@@ -2,11 +2,17 @@
 
 mod common;
 
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use common::*;
-use openssl::ssl::SslVersion;
-use openssl_resumption::{Outcome, Reason, Resumption, Source, Stats};
+use openssl::ssl::{Ssl, SslContext, SslContextBuilder, SslMethod, SslVersion};
+use openssl_resumption::{
+    MemoryStore, Outcome, Reason, Resumption, Source, SslContextBuilderExt, SslRefExt, Stats,
+};
 use parking_lot::Mutex;
 
 /// The policy with a hook, and what the hook has heard.
@@ -97,4 +103,55 @@ fn the_hook_is_that_of_the_policy_as_applied() {
     meet(&context(&other), &client, None);
     assert_eq!((heard.lock().len(), others.lock().len()), (1, 2));
     assert_eq!(handshakes(&policy.stats()), (3, 0), "they count together");
+}
+
+/// A stream of datagrams, which is what DTLS runs over.
+#[derive(Debug)]
+struct Datagrams(UnixDatagram);
+
+impl Read for Datagrams {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.0.recv(buf)
+    }
+}
+
+impl Write for Datagrams {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.0.send(buf)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn dtls_is_called_by_its_name() {
+    let policy = Resumption::stateful(MemoryStore::default());
+    let mut server = SslContextBuilder::new(SslMethod::dtls_server()).unwrap();
+    server.set_certificate(&identity().cert).unwrap();
+    server.set_private_key(&identity().key).unwrap();
+    server.set_resumption(&policy).unwrap();
+    let server = server.build();
+    let client = SslContext::builder(SslMethod::dtls_client())
+        .unwrap()
+        .build();
+    let (near, far) = UnixDatagram::pair().unwrap();
+    let [near, far] = [near, far].map(|end| {
+        end.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        Datagrams(end)
+    });
+    let ssl = |context: &SslContext| {
+        let mut ssl = Ssl::new(context).unwrap();
+        ssl.set_mtu(1_400).unwrap();
+        ssl
+    };
+    let accepting = ssl(&server);
+    let server = thread::spawn(move || accepting.accept(far).unwrap().ssl().resumption().unwrap());
+    let _client = ssl(&client).connect(near).unwrap();
+    let outcome = server.join().unwrap();
+    assert_eq!(outcome.to_string(), "DTLSv1.2 full: nothing offered");
+    assert_eq!(outcome.version_str(), "DTLSv1.2");
+    let older = policy.stats().older;
+    assert_eq!((older.full, older.resumed), (1, 0));
 }

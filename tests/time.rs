@@ -2,12 +2,16 @@
 
 mod common;
 
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use common::child::with_clock;
 use common::*;
+use foreign_types::ForeignTypeRef;
 use openssl::asn1::Asn1Time;
-use openssl::ssl::SslVerifyMode;
+use openssl::ssl::{Ssl, SslRef, SslVerifyMode};
 use openssl_resumption::{
     Handshake::{Full, Resumed},
     MemoryStore, Reason, Resumption, Source, SslContextBuilderExt, TicketKeys,
@@ -71,6 +75,82 @@ fn a_chain_of_resumptions_ends_with_the_lifetime_of_its_full_handshake() {
                         meet(&context, &client, met.next()).client.resumed,
                         "{what} anew"
                     );
+                }
+            }
+        },
+    );
+}
+
+#[expect(
+    unsafe_code,
+    reason = "the `openssl` crate does not have this function"
+)]
+unsafe extern "C" {
+    fn SSL_new_session_ticket(ssl: *mut openssl_sys::SSL) -> i32;
+    fn SSL_get_options(ssl: *const openssl_sys::SSL) -> u64;
+}
+
+fn ask_for_a_ticket(ssl: &SslRef) {
+    #[expect(unsafe_code, reason = "as above")]
+    // SAFETY: the connection is live, and its handshake complete.
+    let asked = unsafe { SSL_new_session_ticket(ssl.as_ptr()) };
+    assert_eq!(asked, 1);
+}
+
+fn has_no_ticket(ssl: &SslRef) -> bool {
+    #[expect(unsafe_code, reason = "as above")]
+    // SAFETY: reads a field of a live connection.
+    let options = unsafe { SSL_get_options(ssl.as_ptr()) };
+    options & openssl_sys::SSL_OP_NO_TICKET != 0
+}
+
+/// FTPS servers send a ticket on the control connection before each transfer (proftpd#1931).
+#[test]
+fn a_ticket_asked_for_past_the_lifetime_is_not_sent() {
+    with_clock(
+        "a_ticket_asked_for_past_the_lifetime_is_not_sent",
+        |clock| {
+            for (mode, policy) in living() {
+                let context = context(&policy);
+                for resumed in [false, true] {
+                    let what = format!("{mode}, resumed {resumed}");
+                    clock.shift(0);
+                    let client = Client::new(Kind::Tls13).unwrap();
+                    let before = meet(&context, &client, None);
+                    let session = before.next().filter(|_| resumed);
+                    let (near, far) = UnixStream::pair().unwrap();
+                    let ssl = Ssl::new(&context).unwrap();
+                    let server = thread::spawn(move || {
+                        let mut stream = ssl.accept(far).unwrap();
+                        for _ in 0..3 {
+                            stream.read_exact(&mut [0]).unwrap();
+                            ask_for_a_ticket(stream.ssl());
+                            stream.write_all(b".").unwrap();
+                        }
+                        stream.shutdown().unwrap();
+                        has_no_ticket(stream.ssl())
+                    });
+                    let mut stream = client.connect(near, session).unwrap();
+                    assert_eq!(stream.ssl().session_reused(), resumed, "{what}");
+                    let mut got = |seconds| {
+                        clock.shift(seconds);
+                        let counted = || {
+                            let stats = policy.stats();
+                            stats.store.puts + stats.tickets.sealed
+                        };
+                        let before = counted();
+                        stream.write_all(b".").unwrap();
+                        stream.read_exact(&mut [0]).unwrap();
+                        (client.given().len(), counted() - before)
+                    };
+                    let (sent, _) = got(500);
+                    assert!(sent > 1, "{what}: with those of the handshake");
+                    for seconds in [1_001, 2_000] {
+                        assert_eq!(got(seconds), (0, 0), "{what} at {seconds}");
+                    }
+                    assert_eq!(stream.read(&mut [0]).unwrap(), 0, "{what}");
+                    let no_ticket = server.join().unwrap();
+                    assert_eq!(no_ticket, mode == "stateful", "it is as it was");
                 }
             }
         },

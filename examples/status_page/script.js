@@ -71,7 +71,8 @@ function show({ connection, outcome, history, keys, key_error, stats }) {
     if (store.usage) {
         facts.push(
             ["Store", `${store.usage.entries} sessions, ${store.usage.bytes} bytes`],
-            ["Lookups", `${store.hits} hits, ${store.misses} misses, ${store.expired} expired, ${store.errors} errors`]);
+            ["Lookups", `${store.hits} hits, ${store.misses} misses, ${store.expired} expired`],
+            ["Failures", `${store.errors} errors, ${store.usage.lost} writes lost, ${store.usage.refused} calls refused, ${store.late} lookups late`]);
     }
     if (!facts.length) facts.push(["None", "in this mode"]);
     byId("facts").replaceChildren(...facts.flatMap(([term, text]) => [element("dt", term), element("dd", text)]));

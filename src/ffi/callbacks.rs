@@ -6,7 +6,7 @@
 //! it calls on the thread that drives the connection, so nothing else touches that `SSL` meanwhile.
 
 use std::cell::Cell;
-use std::ffi::{c_int, c_uchar, c_void};
+use std::ffi::{c_int, c_long, c_uchar, c_void};
 use std::panic::AssertUnwindSafe;
 use std::ptr;
 use std::slice;
@@ -22,8 +22,9 @@ use openssl_sys as sys;
 
 use super::declare::*;
 use super::{
-    AES_128_CBC, AES_256_CBC, CONNECTION, applied, connection, connection_mut, has_info_callback,
-    has_option, id_context, info_callback_but_ours, isolate, random,
+    AES_128_CBC, AES_256_CBC, applied, can_withhold_tickets, connection, connection_mut,
+    has_info_callback, has_option, id_context, info_callback_but_ours, isolate, random,
+    session_to_der, set_connection, set_no_ticket,
 };
 use crate::binding;
 use crate::connection::Connection;
@@ -66,7 +67,7 @@ fn start(ssl: &mut SslRef) -> Option<()> {
     if let Some(reason) = usurped {
         new.decline(reason);
     }
-    ssl.set_ex_data(*CONNECTION.get()?, new);
+    set_connection(ssl, new)?;
     let demand = binding::first_demand(ssl);
     connection_mut(ssl)?.set_first_demand(demand);
     // From now on whatever context the connection is switched to.
@@ -387,9 +388,31 @@ pub(super) unsafe extern "C" fn generate_ticket(ssl: *mut sys::SSL, _arg: *mut c
         if let Some(session) = ssl.session() {
             binding::stamp_session(ssl, session);
         }
+        withhold_ended(ssl);
     }));
     // 0 is fatal. A session that was not stamped is not resumed.
     c_int::from(has_second_look(ssl))
+}
+
+/// A stateful TLS 1.3 ticket of a session that has ended: OpenSSL has no way to call it off, but one for tickets
+/// that cannot be sealed. So it is to be sealed, and `stateless::seal`, which has no key for it, makes the option
+/// what it was.
+fn withhold_ended(ssl: &mut SslRef) {
+    let is_ended = |session| {
+        binding::has_ended(session)
+            // More cannot be sealed, which would be fatal.
+            && session_to_der(session, 0).is_some_and(|der| der.as_bytes().len() <= 0xff00)
+    };
+    let is_stateful_anyway = || ssl.max_early_data() > 0 && !has_option(ssl, SSL_OP_NO_ANTI_REPLAY);
+    if ssl.version2() == Some(SslVersion::TLS1_3)
+        && has_option(ssl, sys::SSL_OP_NO_TICKET)
+        && connection(ssl).is_some_and(|connection| connection.owner().usurped().is_none())
+        && can_withhold_tickets()
+        && !is_stateful_anyway()
+        && ssl.session().is_some_and(is_ended)
+    {
+        set_no_ticket(ssl, false);
+    }
 }
 
 /// Whether a connection that resumes has been looked at again: not if its info callback was replaced after the
@@ -422,6 +445,31 @@ pub(super) unsafe extern "C" fn allow_early_data(ssl: *mut sys::SSL, _arg: *mut 
         }
     });
     0
+}
+
+/// An `SSL` is freed: what its connection carries, too.
+pub(super) unsafe extern "C" fn free_connection(
+    ssl: *mut c_void,
+    data: *mut c_void,
+    _all: *mut sys::CRYPTO_EX_DATA,
+    _index: c_int,
+    _number: c_long,
+    _arg: *mut c_void,
+) {
+    if data.is_null() {
+        return;
+    }
+    // SAFETY: OpenSSL hands back, once, what `set_connection` has made.
+    let mut connection = unsafe { Box::from_raw(data.cast::<Connection>()) };
+    // With quiet shutdown there is no close_notify that would have told.
+    // SAFETY: reads a field of the SSL, whose memory OpenSSL frees after its data.
+    let is_quiet = unsafe { SSL_get_quiet_shutdown(ssl.cast()) } != 0;
+    // SAFETY: as above.
+    let shutdown = unsafe { sys::SSL_get_shutdown(ssl.cast()) };
+    if is_quiet && shutdown & SSL_SENT_SHUTDOWN != 0 {
+        connection.close();
+    }
+    shielded((), || drop(connection));
 }
 
 /// The second half of `SSL_CTX_set_session_ticket_cb`: OpenSSL has opened a ticket, or could not.

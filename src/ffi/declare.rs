@@ -141,6 +141,9 @@ unsafe extern "C" {
     ) -> c_int;
     pub(super) fn X509_STORE_up_ref(store: *mut sys::X509_STORE) -> c_int;
     pub(super) fn SSL_get_options(ssl: *const sys::SSL) -> u64;
+    pub(super) fn SSL_set_options(ssl: *mut sys::SSL, options: u64) -> u64;
+    pub(super) fn SSL_clear_options(ssl: *mut sys::SSL, options: u64) -> u64;
+    pub(super) fn SSL_get_quiet_shutdown(ssl: *const sys::SSL) -> c_int;
     pub(super) fn SSL_SESSION_get0_id_context(
         session: *const sys::SSL_SESSION,
         len: *mut c_uint,

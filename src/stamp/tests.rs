@@ -70,6 +70,13 @@ fn a_session_that_is_not_ours_has_no_stamp() {
         &here(),
         Reason::NoStamp,
     );
+    // Of a server without a session id context, either.
+    let bare = Claims {
+        stamp: None,
+        has_context: false,
+        ..claims()
+    };
+    declined(&bare, &here(), Reason::NoStamp);
 }
 
 #[test]

@@ -30,8 +30,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// - [`get`](SessionStore::get) and [`take`](SessionStore::take) find nothing: a full handshake
 ///   with [`Reason::NotFound`](crate::Reason::NotFound);
 /// - [`put`](SessionStore::put) and [`remove`](SessionStore::remove) are errors, because the
-///   session was not stored and may still be there. So
-///   [`StoreStats::errors`](crate::StoreStats::errors) goes on counting while a store is down.
+///   session was not stored and may still be there. So while a store is down
+///   [`StoreStats::errors`](crate::StoreStats::errors) goes on counting, or, under a
+///   [`WriteBehind`](crate::WriteBehind), [`Usage::lost`].
 ///
 /// All of them are counted in [`Usage::refused`].
 ///

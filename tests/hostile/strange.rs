@@ -54,6 +54,11 @@ pub(crate) fn strange_sessions(session: &[u8], kind: Kind) -> Vec<(&'static str,
             stamp(Some(b"nginx")),
             Reason::NoStamp,
         ),
+        (
+            "neither context nor stamp",
+            with_field(&stamp(None), ID_CONTEXT, None),
+            Reason::NoStamp,
+        ),
         ("no context", context(None), Reason::WrongContext),
         ("an empty context", context(Some(b"")), Reason::WrongContext),
         (
