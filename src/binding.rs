@@ -11,6 +11,7 @@ use openssl::x509::{X509Ref, X509VerifyResult};
 use crate::connection::Connection;
 use crate::context::Applied;
 use crate::ffi::{self, CredentialRef, Verification};
+use crate::fits::fits;
 use crate::late;
 use crate::outcome::Reason;
 use crate::overridden::Setting;
@@ -170,6 +171,9 @@ pub(crate) fn admit(ssl: &SslRef, session: &SslSessionRef, here: &Here) -> Resul
         return Err(Reason::InfoCallback);
     }
     let stamp = stamp::check(&Claims::of(session), here)?;
+    if !fits(ssl, session, here.version) {
+        return Err(Reason::WrongContext);
+    }
     // When it resumes TLS 1.2, OpenSSL tells the server name callback the name in the session. It puts
     // it there only if that of the full handshake said yes; the one of another context, or of
     // tomorrow, would see none. The stamp is bound to the name, or `check` had declined.

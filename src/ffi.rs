@@ -13,8 +13,8 @@ use openssl::cipher::Cipher;
 use openssl::error::ErrorStack;
 use openssl::ex_data::Index;
 use openssl::ssl::{
-    SslContext, SslContextBuilder, SslContextRef, SslRef, SslSession, SslSessionCacheMode,
-    SslSessionRef,
+    SslCipherRef, SslContext, SslContextBuilder, SslContextRef, SslRef, SslSession,
+    SslSessionCacheMode, SslSessionRef,
 };
 use openssl_sys as sys;
 
@@ -389,6 +389,42 @@ pub(crate) fn client_hello_extension(ssl: &SslRef, number: c_uint) -> Option<&[u
     // SAFETY: OpenSSL returns that many bytes of the ClientHello, which lives as long as `ssl` is
     // borrowed: it is freed by the handshake, which takes `ssl` mutably.
     Some(unsafe { slice::from_raw_parts(data, len) })
+}
+
+/// The cipher that has been chosen for the handshake, in TLS 1.3 before sessions are looked up.
+pub(crate) fn pending_cipher(ssl: &SslRef) -> Option<&'static SslCipherRef> {
+    // SAFETY: reads a field of a live SSL.
+    let cipher = unsafe { SSL_get_pending_cipher(ssl.as_ptr()) };
+    // SAFETY: null, or an entry of OpenSSL's table of ciphers, which is never freed.
+    (!cipher.is_null()).then(|| unsafe { SslCipherRef::from_ptr(cipher.cast_mut()) })
+}
+
+/// The ciphers of the ClientHello, two bytes each.
+pub(crate) fn offered_ciphers(ssl: &SslRef) -> &[u8] {
+    let mut ciphers: *const u8 = ptr::null();
+    let to = (&raw mut ciphers).cast::<c_void>();
+    // SAFETY: reads a field of a live SSL, and writes the one output, of the type that this command wants.
+    let len = unsafe { sys::SSL_ctrl(ssl.as_ptr(), SSL_CTRL_GET_RAW_CIPHERLIST, 0, to) };
+    match usize::try_from(len) {
+        // SAFETY: OpenSSL returns that many bytes, which it keeps with the SSL until the next ClientHello, which it
+        // reads with the SSL borrowed mutably.
+        Ok(len) if !ciphers.is_null() => unsafe { slice::from_raw_parts(ciphers, len) },
+        _ => &[],
+    }
+}
+
+/// The cipher of a session.
+pub(crate) fn session_cipher(session: &SslSessionRef) -> Option<&'static SslCipherRef> {
+    // SAFETY: reads a field of a live session.
+    let cipher = unsafe { SSL_SESSION_get0_cipher(session.as_ptr()) };
+    // SAFETY: as in `pending_cipher`.
+    (!cipher.is_null()).then(|| unsafe { SslCipherRef::from_ptr(cipher.cast_mut()) })
+}
+
+/// The max_fragment_length of a session, as the extension has it (RFC 6066, section 4); 0 if it has none.
+pub(crate) fn max_fragment_length(session: &SslSessionRef) -> u8 {
+    // SAFETY: reads a field of a live session.
+    unsafe { SSL_SESSION_get_max_fragment_length(session.as_ptr()) }
 }
 
 fn new_connection_index() -> Result<c_int, ErrorStack> {

@@ -8,6 +8,7 @@ mod connection;
 mod context;
 mod error;
 mod ffi;
+mod fits;
 mod forgotten;
 mod guard;
 mod guest;

@@ -314,8 +314,9 @@ impl Resumption {
     /// in TLS 1.3, later versions do it faster. Those used last are therefore kept decoded, and a copy
     /// (`SSL_SESSION_dup`) is resumed. The store stays the master of what exists: it is asked first, and a decoded session
     /// serves only if the store returns the bytes that it was made of. It leaves the memory when
-    /// the store no longer has the session and is asked for it, when newer ones need the room, or
-    /// with the last clone of the policy. [`StoreStats::decoded`](crate::StoreStats::decoded) counts
+    /// the store no longer has the session and is asked for it, ten seconds after its end at the latest, when
+    /// others need the room, or with the last clone of the policy. Which goes first is as in a
+    /// [`MemoryStore`](crate::MemoryStore), one for each client. [`StoreStats::decoded`](crate::StoreStats::decoded) counts
     /// what was not kept.
     #[must_use]
     pub fn max_decoded(mut self, bytes: usize) -> Self {

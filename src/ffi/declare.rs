@@ -42,6 +42,7 @@ pub(super) const SSL_CB_WRITE_ALERT: c_int = 0x4008;
 pub(super) const ALERT_LEVEL_FATAL: c_int = 2;
 pub(super) const ALERT_CLOSE_NOTIFY: c_int = 0;
 pub(super) const SSL_CB_ACCEPT_LOOP: c_int = 0x2001;
+pub(super) const SSL_CTRL_GET_RAW_CIPHERLIST: c_int = 110;
 pub(super) const SSL_CTRL_GET_VERIFY_CERT_STORE: c_int = 137;
 pub(super) const TLSEXT_TYPE_SERVER_NAME: c_uint = 0;
 pub(super) const SSL_VERIFY_POST_HANDSHAKE: c_int = 8;
@@ -56,6 +57,11 @@ pub(super) const SSL_TICKET_RETURN_USE: c_int = 3;
 pub(super) const SSL_TICKET_RETURN_USE_RENEW: c_int = 4;
 
 unsafe extern "C" {
+    pub(super) fn SSL_get_pending_cipher(ssl: *const sys::SSL) -> *const sys::SSL_CIPHER;
+    pub(super) fn SSL_SESSION_get0_cipher(
+        session: *const sys::SSL_SESSION,
+    ) -> *const sys::SSL_CIPHER;
+    pub(super) fn SSL_SESSION_get_max_fragment_length(session: *const sys::SSL_SESSION) -> u8;
     pub(super) fn SSL_CTX_set_tlsext_ticket_key_evp_cb(
         ctx: *mut sys::SSL_CTX,
         callback: Option<TicketKeyCallback>,
