@@ -118,6 +118,9 @@ counted! {
         /// The store has no session under the id or stateful ticket that the client offered; also
         /// if it was made in another scope, which is part of what a store is asked for, if the id is
         /// not of OpenSSL's length, or if the store had been asked four times in the handshake.
+        ///
+        /// At a server without TLS 1.3, in stateful and hybrid mode, each new client that offers TLS 1.3 is one: for
+        /// the sake of middleboxes it sends a random session id (RFC 8446, appendix D.4), which costs a lookup.
         NotFound => "not found",
         /// The session had reached the end of its lifetime, or its client certificate the end of its
         /// own; or its time lies more than a lifetime in the future.
