@@ -229,6 +229,9 @@ pub trait SslContextBuilderExt: sealed::Sealed {
     /// (`SSL_CTX_set_client_hello_cb`): what one that was set before switched or demanded is not done
     /// any more.
     ///
+    /// The ticket application data of sessions (`SSL_SESSION_set1_ticket_appdata`) is taken: the library's stamp is
+    /// in it, and replaces what an application puts there. Keep such data elsewhere.
+    ///
     /// A connection has the policy of the context that accepted it, also when a server name or
     /// ClientHello callback switches it to another context: store, keys, scope and statistics are
     /// those of the first, and the other's policy is not asked. OpenSSL itself takes two things

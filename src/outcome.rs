@@ -118,6 +118,9 @@ counted! {
         /// The store has no session under the id or stateful ticket that the client offered; also
         /// if it was made in another scope, which is part of what a store is asked for, if the id is
         /// not of OpenSSL's length, or if the store had been asked four times in the handshake.
+        ///
+        /// At a server without TLS 1.3, in stateful and hybrid mode, each new client that offers TLS 1.3 is one: for
+        /// the sake of middleboxes it sends a random session id (RFC 8446, appendix D.4), which costs a lookup.
         NotFound => "not found",
         /// The session had reached the end of its lifetime, or its client certificate the end of its
         /// own; or its time lies more than a lifetime in the future.
@@ -127,7 +130,8 @@ counted! {
         /// The ticket is damaged or forged: too short, a wrong MAC, or not a session inside.
         Malformed => "malformed",
         /// The session was made in another session id context or TLS version, or with parameters
-        /// (cipher, extended master secret) across which OpenSSL does not resume.
+        /// (hash of the cipher, cipher, maximum length of fragments, extended master secret) across which OpenSSL
+        /// does not resume. The client gets one that fits.
         WrongContext => "wrong context",
         /// The session carries no stamp of this library: another product made it.
         NoStamp => "no stamp",

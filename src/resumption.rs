@@ -108,6 +108,9 @@ impl Resumption {
     /// Sessions live in `store`; the client holds only a session id (TLS 1.2) or a 32-byte ticket
     /// that is one (TLS 1.3).
     ///
+    /// Go's clients never resume TLS 1.2 here: Go has tickets only, no TLS 1.2 session ids. In
+    /// [`hybrid`](Self::hybrid) and [`stateless`](Self::stateless) mode they do.
+    ///
     /// Sets `SSL_OP_NO_TICKET` and the session cache mode `SERVER | NO_INTERNAL | NO_AUTO_CLEAR`.
     #[must_use]
     pub fn stateful(store: impl SessionStore) -> Self {
@@ -166,6 +169,10 @@ impl Resumption {
     /// Sessions resume only within one scope: it is hashed into the session id context
     /// (`SSL_CTX_set_session_id_context`) and into the keys of the store. Give applications that
     /// share a store or ticket keys a scope each; give all servers of one application the same.
+    ///
+    /// A scope may be as small as one connection: an FTPS server that applies the policy to a context for
+    /// each control connection, with a scope of its own, resumes on its data connections the sessions of that
+    /// control connection and no others (`GUIDE.md` has the recipe).
     #[must_use]
     pub fn scope(mut self, scope: impl AsRef<[u8]>) -> Self {
         self.scope = scope.as_ref().into();
@@ -191,6 +198,14 @@ impl Resumption {
     ///
     /// 2 by default in stateless and hybrid mode, 1 in stateful mode, where each is a session in
     /// the store. With 0 no TLS 1.3 session ever resumes. Off sends none whatever this says.
+    ///
+    /// Each ticket resumes one of a client's next connections, if the client uses a ticket once. So with 1, of eight
+    /// connections that a client opens at a time after its first, one resumes.
+    ///
+    /// **Give 0 where clients only write and then leave** (syslog, one-way log shipping). TLS 1.3 tickets cross
+    /// their data. A client that closes its socket with tickets unread resets the connection, and the server
+    /// loses what it has not read yet: of 12 clients that wrote 600 KB none arrived whole, with
+    /// OpenSSL alone neither, and all 12 with `tickets(0)`.
     #[must_use]
     pub fn tickets(mut self, tickets: u8) -> Self {
         self.tickets = Some(tickets);
@@ -251,6 +266,9 @@ impl Resumption {
     /// stateful mode and a store whose [`take`](SessionStore::take) is atomic
     /// ([`Error::SingleUse`](crate::Error::SingleUse) otherwise). TLS 1.2 sessions stay usable:
     /// their ids are sent in clear, and who saw one could use it up.
+    ///
+    /// A client that offers one ticket at several connections resumes one of them; the others are full handshakes.
+    /// Node.js's `Agent`, `curl -Z` and Python's `ssl` do so.
     #[must_use]
     pub fn single_use(mut self, single_use: bool) -> Self {
         self.single_use = single_use;
@@ -261,6 +279,9 @@ impl Resumption {
     /// that were made in it or resumed by it. By default they are kept, because a server that drops
     /// its stream does not send one, and no RFC since TLS 1.1 asks for more (RFC 5246, section
     /// 7.2.1).
+    ///
+    /// Look at how your framework ends connections first. Pingora, for one, sends no close_notify on a keep-alive
+    /// connection that its client closes, so the sessions of that connection are forgotten.
     ///
     /// Under quiet shutdown (`SSL_CTX_set_quiet_shutdown`) `shutdown()` writes no close_notify, and counts as if
     /// it had: what is forgotten are the sessions of connections that are dropped without it. (An `SSL` that

@@ -403,3 +403,42 @@ fn policies_and_outcomes_cross_threads() {
     shared::<openssl_resumption::Outcome>();
     shared::<openssl_resumption::Stats>();
 }
+
+/// RFC 8446, appendix D.4: a client that offers TLS 1.3 sends a random session id for the sake of middleboxes.
+#[test]
+fn at_a_server_without_tls_1_3_a_new_client_that_offers_it_costs_a_lookup() {
+    for (mode, policy) in modes() {
+        let context = context_with(&policy, |builder| {
+            let version = Some(SslVersion::TLS1_2);
+            builder.set_max_proto_version(version).unwrap();
+        });
+        let client = Client::with(Kind::Tls13, |context| {
+            context.set_min_proto_version(Some(SslVersion::TLS1_2))
+        });
+        let met = meet(&context, &client.unwrap(), None);
+        let (reason, misses) = match mode {
+            "stateful" | "hybrid" => (Reason::NotFound, 1),
+            "off" => (Reason::Off, 0),
+            _ => (Reason::NothingOffered, 0),
+        };
+        assert_eq!(met.agreed(), Full(reason), "{mode}");
+        assert_eq!(policy.stats().store.misses, misses, "{mode}");
+    }
+}
+
+/// As FTPS servers want it: a data connection resumes the session of its control connection.
+#[test]
+fn a_scope_for_each_control_connection_ties_its_data_connections_to_it() {
+    for (what, policy, kind) in resuming_clients() {
+        let [one, other] = [b"control 1", b"control 2"].map(|scope| {
+            // One store and ring for all.
+            context(&policy.clone().scope(scope))
+        });
+        let client = Client::new(kind).unwrap();
+        let control = meet(&one, &client, None);
+        let elsewhere = meet(&other, &client, control.next());
+        assert!(!elsewhere.client.resumed, "{what}");
+        let data = meet(&one, &client, control.next());
+        assert!(data.client.resumed, "{what}");
+    }
+}

@@ -7,11 +7,11 @@ use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use common::child::with_clock;
+use common::child::{Clock, with_clock};
 use common::*;
 use foreign_types::ForeignTypeRef;
 use openssl::asn1::Asn1Time;
-use openssl::ssl::{Ssl, SslRef, SslVerifyMode};
+use openssl::ssl::{Ssl, SslContext, SslRef, SslVerifyMode};
 use openssl_resumption::{
     Handshake::{Full, Resumed},
     MemoryStore, Reason, Resumption, Source, SslContextBuilderExt, TicketKeys,
@@ -104,7 +104,45 @@ fn has_no_ticket(ssl: &SslRef) -> bool {
     options & openssl_sys::SSL_OP_NO_TICKET != 0
 }
 
-/// FTPS servers send a ticket on the control connection before each transfer (proftpd#1931).
+/// A connection that is asked for a ticket at each of these ages, as FTPS servers do on the control connection
+/// before each transfer (proftpd#1931). At each, how many the client got since the one before, and how many
+/// sessions were stored or sealed; and whether the connection had `NO_TICKET` at its end.
+fn long_connection(
+    (policy, context): (&Resumption, &SslContext),
+    client: &Client,
+    session: Option<&[u8]>,
+    (clock, ages): (&Clock, [i64; 3]),
+) -> ([(usize, u64); 3], bool) {
+    clock.shift(0);
+    let (near, far) = UnixStream::pair().unwrap();
+    let ssl = Ssl::new(context).unwrap();
+    let server = thread::spawn(move || {
+        let mut stream = ssl.accept(far).unwrap();
+        for _ in ages {
+            stream.read_exact(&mut [0]).unwrap();
+            ask_for_a_ticket(stream.ssl());
+            stream.write_all(b".").unwrap();
+        }
+        stream.shutdown().unwrap();
+        has_no_ticket(stream.ssl())
+    });
+    let mut stream = client.connect(near, session).unwrap();
+    assert_eq!(stream.ssl().session_reused(), session.is_some());
+    let got = ages.map(|age| {
+        clock.shift(age);
+        let counted = || {
+            let stats = policy.stats();
+            stats.store.puts + stats.tickets.sealed
+        };
+        let before = counted();
+        stream.write_all(b".").unwrap();
+        stream.read_exact(&mut [0]).unwrap();
+        (client.given().len(), counted() - before)
+    });
+    assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+    (got, server.join().unwrap())
+}
+
 #[test]
 fn a_ticket_asked_for_past_the_lifetime_is_not_sent() {
     with_clock(
@@ -118,41 +156,37 @@ fn a_ticket_asked_for_past_the_lifetime_is_not_sent() {
                     let client = Client::new(Kind::Tls13).unwrap();
                     let before = meet(&context, &client, None);
                     let session = before.next().filter(|_| resumed);
-                    let (near, far) = UnixStream::pair().unwrap();
-                    let ssl = Ssl::new(&context).unwrap();
-                    let server = thread::spawn(move || {
-                        let mut stream = ssl.accept(far).unwrap();
-                        for _ in 0..3 {
-                            stream.read_exact(&mut [0]).unwrap();
-                            ask_for_a_ticket(stream.ssl());
-                            stream.write_all(b".").unwrap();
-                        }
-                        stream.shutdown().unwrap();
-                        has_no_ticket(stream.ssl())
-                    });
-                    let mut stream = client.connect(near, session).unwrap();
-                    assert_eq!(stream.ssl().session_reused(), resumed, "{what}");
-                    let mut got = |seconds| {
-                        clock.shift(seconds);
-                        let counted = || {
-                            let stats = policy.stats();
-                            stats.store.puts + stats.tickets.sealed
-                        };
-                        let before = counted();
-                        stream.write_all(b".").unwrap();
-                        stream.read_exact(&mut [0]).unwrap();
-                        (client.given().len(), counted() - before)
-                    };
-                    let (sent, _) = got(500);
+                    let at = (clock, [500, 1_001, 2_000]);
+                    let (got, no_ticket) =
+                        long_connection((&policy, &context), &client, session, at);
+                    let [(sent, _), late @ ..] = got;
                     assert!(sent > 1, "{what}: with those of the handshake");
-                    for seconds in [1_001, 2_000] {
-                        assert_eq!(got(seconds), (0, 0), "{what} at {seconds}");
-                    }
-                    assert_eq!(stream.read(&mut [0]).unwrap(), 0, "{what}");
-                    let no_ticket = server.join().unwrap();
+                    assert_eq!(late, [(0, 0); 2], "{what}");
                     assert_eq!(no_ticket, mode == "stateful", "it is as it was");
                 }
             }
+        },
+    );
+}
+
+/// A stateful ticket is called off by not sealing it, and more than 65,280 bytes fail that.
+#[test]
+fn a_ticket_past_the_lifetime_with_a_huge_certificate_costs_no_connection() {
+    with_clock(
+        "a_ticket_past_the_lifetime_with_a_huge_certificate_costs_no_connection",
+        |clock| {
+            let ca = mint("clients", None).unwrap();
+            let huge = client_as(Kind::Tls13, &mint_with_padding("huge", &ca, 66_000));
+            let policy = Resumption::stateful(MemoryStore::default())
+                .max_session_size(100_000)
+                .lifetime(Duration::from_secs(LIFETIME));
+            let context = demanding(&policy, &[&ca]);
+            let at = (clock, [500, 1_001, 2_000]);
+            let (got, no_ticket) = long_connection((&policy, &context), &huge, None, at);
+            let [in_time, late @ ..] = got;
+            assert_eq!(in_time, (2, 1), "one of the handshake");
+            assert_eq!(late.map(|(_, stored)| stored), [0; 2]);
+            assert!(no_ticket);
         },
     );
 }
