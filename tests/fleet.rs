@@ -10,12 +10,12 @@ use std::fs;
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use common::child::Clock;
 use common::process::{Scratch, Server, body};
+use common::programs::Over;
 use common::{Client, Kind, TICKET, field};
 use openssl_resumption::KeyDialect;
 use parking_lot::RwLock;
@@ -56,12 +56,12 @@ struct Tally {
 /// Clients that come back again and again, each time to another of the servers, while `happen`
 /// runs; under how many keys at least.
 fn under_load(fleet: &RwLock<Vec<SocketAddr>>, keys: usize, happen: impl FnOnce()) {
-    let over = AtomicBool::new(false);
+    let over = Over::default();
     let come_and_go = |kind| {
         let client = Client::new(kind).unwrap();
         let (mut tally, mut session) = (Tally::default(), None::<Vec<u8>>);
         for turn in 0.. {
-            if over.load(Relaxed) {
+            if over.is() {
                 break;
             }
             // A server is taken out of the fleet first, and then stopped.
@@ -88,8 +88,9 @@ fn under_load(fleet: &RwLock<Vec<SocketAddr>>, keys: usize, happen: impl FnOnce(
     };
     let tallies = thread::scope(|scope| {
         let clients = KINDS.map(|kind| scope.spawn(move || come_and_go(kind)));
+        let until_then = over.when_dropped();
         happen();
-        over.store(true, Relaxed);
+        drop(until_then);
         clients.map(|client| client.join().unwrap())
     });
     for (kind, tally) in KINDS.iter().zip(tallies) {

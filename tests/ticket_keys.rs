@@ -9,10 +9,10 @@ use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 
 use common::process::{Scratch, example, run};
+use common::programs::Over;
 use openssl::base64;
 use openssl_resumption::KeyDialect::{
     self, Apache, Dnsdist, Envoy, HaProxy, Nghttpx, Nginx, OpenSsl,
@@ -495,10 +495,10 @@ fn whoever_reads_meanwhile_finds_a_whole_file_and_others_find_none_to_read() {
     let path = desk.path("keys");
     let mut old = File::open(&path).unwrap();
     let content = fs::read(&path).unwrap();
-    let done = AtomicBool::new(false);
+    let done = Over::default();
     thread::scope(|scope| {
         scope.spawn(|| {
-            while !done.load(Relaxed) {
+            while !done.is() {
                 HaProxy.read([&path]).unwrap();
                 for entry in fs::read_dir(&desk.0.0).unwrap() {
                     let entry = entry.unwrap();
@@ -508,10 +508,10 @@ fn whoever_reads_meanwhile_finds_a_whole_file_and_others_find_none_to_read() {
                 }
             }
         });
+        let _until_then = done.when_dropped();
         for _ in 0..20 {
             desk.does("rotate haproxy keys");
         }
-        done.store(true, Relaxed);
     });
     let mut still = Vec::new();
     old.read_to_end(&mut still).unwrap();
@@ -529,18 +529,18 @@ fn a_key_that_is_still_needed_is_in_a_file_at_any_time() {
     let name = |file: &str| fs::read(desk.path(file)).unwrap()[..16].to_vec();
     for _ in 0..20 {
         let needed = ["current", "next"].map(name);
-        let done = AtomicBool::new(false);
+        let done = Over::default();
         thread::scope(|scope| {
             scope.spawn(|| {
-                while !done.load(Relaxed) {
+                while !done.is() {
                     // Keys move against this order, so what is in a file no more is in a later one.
                     let found = ["next", "current", "previous"].map(name);
                     let all = needed.iter().all(|name| found.contains(name));
                     assert!(all, "a key is in no file");
                 }
             });
+            let _until_then = done.when_dropped();
             desk.does("rotate nginx current previous next");
-            done.store(true, Relaxed);
         });
     }
 }

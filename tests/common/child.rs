@@ -2,7 +2,9 @@
 //! shifted (libfaketime).
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+
+use super::programs;
 
 const CHILD: &str = "OPENSSL_RESUMPTION_CHILD";
 const CLOCK: &str = "FAKETIME_TIMESTAMP_FILE";
@@ -41,7 +43,9 @@ fn run(name: &str, prepare: impl FnOnce(&mut Command), body: impl FnOnce()) {
         .args(["--exact", name, "--nocapture"])
         .env(CHILD, "1");
     prepare(&mut command);
-    let output = command.output().unwrap();
+    command.stdin(Stdio::null());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let output = programs::output(programs::start(&mut command), name);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}: {said}", output.status);
     assert!(said.contains(DONE), "no test of this name ran: {said}");
@@ -89,5 +93,5 @@ fn libfaketime() -> PathBuf {
         .chain([PathBuf::from("/usr/lib"), PathBuf::from("/usr/local/lib")])
         .map(|place| place.join("faketime/libfaketime.so.1"))
         .find(|library| library.exists())
-        .expect("libfaketime is missing; install it (Debian: apt-get install faketime)")
+        .unwrap_or_else(|| panic!("{}", programs::missing("libfaketime")))
 }

@@ -31,6 +31,7 @@ mod certificates;
 pub mod child;
 mod hello;
 pub mod process;
+pub mod programs;
 mod session;
 
 pub use certificates::*;

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::programs;
+
 /// A server that says where it listens, stopped when dropped.
 pub struct Server {
     process: Child,
@@ -74,8 +76,7 @@ impl Server {
     }
 
     pub fn signal(&self, signal: &str) {
-        let id = self.process.id().to_string();
-        run(Command::new("kill").args(["-s", signal, &id]), b"");
+        programs::signal(self.id(), signal);
     }
 
     pub fn stop(&mut self, signal: &str) -> Option<i32> {
@@ -98,23 +99,15 @@ impl Drop for Server {
     }
 }
 
-/// What to do about a program that is missing.
-pub const INSTALL: &str = "install what the tests run \
-    (Debian: apt-get install openssl python3 python3-cryptography nginx haproxy redis-server)";
-
 /// Runs a command with this input; a missing one is an error that says how to install it.
 pub fn run(command: &mut Command, input: &[u8]) -> Output {
-    let name = command.get_program().to_owned();
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap_or_else(|e| panic!("{name:?}: {e}; {INSTALL}"));
+    let name = command.get_program().to_string_lossy().into_owned();
+    let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = programs::start(piped.stderr(Stdio::piped()));
     let mut stdin = child.stdin.take().unwrap();
     stdin.write_all(input).unwrap();
     // s_client goes on until the server closes only while its input is open.
-    let output = child.wait_with_output().unwrap();
+    let output = programs::output(child, &name);
     drop(stdin);
     output
 }

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use openssl::base64;
 use openssl_resumption::KeyDialect;
 
-use crate::common::process::{INSTALL, Scratch};
+use crate::common::process::Scratch;
+use crate::common::programs;
 use crate::common::*;
 
 /// A server with these ticket keys, stopped when dropped. It listens in its directory: no port
@@ -168,12 +169,12 @@ fn spawn(args: &[&str], directory: &Path) -> Child {
     let log = File::create(directory.join("log")).unwrap();
     // Where Debian has servers, but users who are not root do not look.
     let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin";
-    Command::new(args[0])
+    let mut command = Command::new(args[0]);
+    command
         .args(&args[1..])
         .env("PATH", path)
         .stdin(Stdio::null())
         .stdout(log.try_clone().unwrap())
-        .stderr(log)
-        .spawn()
-        .unwrap_or_else(|error| panic!("{}: {error}; {INSTALL}", args[0]))
+        .stderr(log);
+    programs::start(&mut command)
 }

@@ -2,7 +2,8 @@
 
 use std::process::Command;
 
-use crate::common::process::{INSTALL, run};
+use crate::common::process::run;
+use crate::common::programs::missing;
 
 /// Takes a ticket apart: prints the session in it. The key is as in a key file, whose halves come
 /// in the order that the third argument gives.
@@ -69,7 +70,8 @@ fn python(script: &str, args: &[&str]) -> String {
     let complaint = String::from_utf8_lossy(&output.stderr);
     assert!(
         !complaint.contains("ModuleNotFoundError"),
-        "{complaint}{INSTALL}"
+        "{complaint}{}",
+        missing("the module cryptography of python3")
     );
     assert!(output.status.success(), "{complaint}");
     String::from_utf8(output.stdout).unwrap()

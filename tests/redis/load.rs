@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,6 +13,7 @@ use serde_json::Value;
 
 use crate::DEADLINE;
 use crate::common::process::{Server, body};
+use crate::common::programs::Over;
 use crate::common::{Client, Kind};
 
 pub(crate) const KINDS: [Kind; 2] = [Kind::Tls12, Kind::Tls13];
@@ -51,19 +51,20 @@ pub(crate) fn on_time(test: impl Fn()) {
 /// What `act` returns, and how late sleeps ended meanwhile, at worst.
 fn watched<T>(act: impl FnOnce() -> T) -> (T, Duration) {
     const NAP: Duration = Duration::from_millis(5);
-    let over = AtomicBool::new(false);
+    let over = Over::default();
     thread::scope(|scope| {
         let late = scope.spawn(|| {
             let mut late = Duration::ZERO;
-            while !over.load(Relaxed) {
+            while !over.is() {
                 let begun = Instant::now();
                 thread::sleep(NAP);
                 late = late.max(begun.elapsed() - NAP);
             }
             late
         });
+        let until_then = over.when_dropped();
         let result = act();
-        over.store(true, Relaxed);
+        drop(until_then);
         (result, late.join().unwrap())
     })
 }
@@ -130,12 +131,12 @@ const CLIENTS: usize = 7;
 /// Clients that come back again and again, each time to the other server, while `happen` runs, and
 /// as many that never offer a session: what they take is what a full handshake takes here and now.
 pub(crate) fn under_load(fleet: &RwLock<Vec<Server>>, happen: impl FnOnce()) -> Seen {
-    let over = AtomicBool::new(false);
+    let over = Over::default();
     let come_and_go = |kind, returns: bool| {
         let client = Client::new(kind).unwrap();
         let (mut seen, mut sessions) = (Vec::new(), VecDeque::<Vec<u8>>::new());
         for turn in 0.. {
-            if over.load(Relaxed) {
+            if over.is() {
                 break;
             }
             // A server that is to be stopped is locked first.
@@ -169,8 +170,9 @@ pub(crate) fn under_load(fleet: &RwLock<Vec<Server>>, happen: impl FnOnce()) -> 
         let clients = KINDS.map(|kind| {
             [true, false].map(|returns| scope.spawn(move || come_and_go(kind, returns)))
         });
+        let until_then = over.when_dropped();
         happen();
-        over.store(true, Relaxed);
+        drop(until_then);
         let seen = clients.into_iter().flatten();
         Seen(seen.flat_map(|client| client.join().unwrap()).collect())
     })

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use redis::{Connection, FromRedisValue};
 
-use crate::common::process::{INSTALL, Scratch, run};
+use crate::common::process::Scratch;
+use crate::common::programs;
 
 /// A Redis on a free port that keeps nothing on disk, killed when dropped.
 pub(crate) struct Redis {
@@ -45,9 +46,7 @@ impl Redis {
             .arg(&self.scratch.0)
             .args(&self.args)
             .stdout(Stdio::null());
-        let process = command.spawn();
-        self.process =
-            Some(process.unwrap_or_else(|error| panic!("{program:?}: {error}; {INSTALL}")));
+        self.process = Some(programs::start(&mut command));
         let begun = Instant::now();
         while self.connect().is_err() {
             assert!(begun.elapsed() < Duration::from_secs(10), "no answer");
@@ -64,8 +63,7 @@ impl Redis {
     }
 
     pub(crate) fn signal(&self, signal: &str) {
-        let id = self.process.as_ref().expect("running").id().to_string();
-        run(Command::new("kill").args(["-s", signal, &id]), b"");
+        programs::signal(self.process.as_ref().expect("running").id(), signal);
     }
 
     pub(crate) fn url(&self) -> String {

@@ -9,9 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::common::process::Scratch;
-
-const INSTALL: &str =
-    "install the browser that this test drives (Debian: apt-get install chromium chromium-driver)";
+use crate::common::programs::{missing, start};
 
 /// How long anything may take. A busy machine needs a while to start a browser.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -29,12 +27,9 @@ impl Browser {
     pub(crate) fn start() -> Self {
         static STARTED: AtomicUsize = AtomicUsize::new(0);
         let scratch = Scratch::new(&format!("browser-{}", STARTED.fetch_add(1, Relaxed)));
-        let mut driver = Command::new("chromedriver")
-            .arg("--port=0")
-            .env("TMPDIR", &scratch.0)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|e| panic!("chromedriver: {e}; {INSTALL}"));
+        let mut driver = Command::new("chromedriver");
+        driver.arg("--port=0").env("TMPDIR", &scratch.0);
+        let mut driver = start(driver.stdout(Stdio::piped()));
         let started = BufReader::new(driver.stdout.as_mut().unwrap())
             .lines()
             .find_map(|line| {
@@ -59,7 +54,7 @@ impl Browser {
         } } });
         let answer = browser
             .try_call("POST", "", Some(&wanted))
-            .unwrap_or_else(|e| panic!("{e}; {INSTALL}"));
+            .unwrap_or_else(|e| panic!("{e}; if that is because {}", missing("chromium")));
         browser.session = format!("/{}", answer["sessionId"].as_str().unwrap());
         browser
     }

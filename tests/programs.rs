@@ -1,0 +1,83 @@
+//! What the tests need of a system is what the README tells to install, and what `.ci/run` installs.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::Command;
+use std::thread;
+
+use common::programs::{NEEDED, Over, missing, output, start};
+
+fn file(name: &str) -> String {
+    std::fs::read_to_string(format!("{}/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+}
+
+/// What is there to build, not to test.
+const TO_BUILD: [&str; 4] = ["git", "gcc", "pkg-config", "libssl-dev"];
+
+#[test]
+fn the_readme_tells_to_install_what_the_tests_need() {
+    let readme = file("README.md");
+    let lines = readme.split("apt-get install ").skip(1);
+    let packages: Vec<Vec<&str>> = lines
+        .map(|line| line.lines().next().unwrap().split(' ').collect())
+        .collect();
+    // To build and to try, for the tests, and for the benchmarks.
+    let [first, tests, _] = &packages[..] else {
+        panic!("{packages:?}");
+    };
+    let told: BTreeSet<_> = first.iter().chain(tests).copied().collect();
+    let needed = NEEDED.iter().map(|(_, package)| *package).chain(TO_BUILD);
+    assert_eq!(told, needed.collect());
+}
+
+#[test]
+fn what_ci_installs_has_all_that_the_tests_need() {
+    let Ok(run) = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/.ci/run")) else {
+        // The published package has no `.ci`.
+        return;
+    };
+    let needs = run.lines().filter_map(|line| line.strip_prefix("need "));
+    let installed: BTreeSet<_> = needs
+        .flat_map(|need| need.split([' ', '\'', '"']))
+        .collect();
+    for (what, package) in NEEDED {
+        assert!(installed.contains(package), "{what}: {package}");
+    }
+}
+
+#[test]
+fn a_program_that_is_missing_is_named_with_its_package() {
+    assert!(missing("nginx").contains("apt-get install nginx"));
+    let start = || drop(start(&mut Command::new("no-such-program")));
+    let panic = catch_unwind(start).unwrap_err();
+    let said = panic.downcast_ref::<String>().unwrap();
+    assert!(said.contains("no-such-program is missing"), "{said}");
+}
+
+#[test]
+fn what_a_program_says_is_read_to_its_end() {
+    let mut echo = Command::new("sh");
+    echo.args(["-c", "echo one; sleep 0.1; echo two"]);
+    let said = output(start(echo.stdout(std::process::Stdio::piped())), "sh");
+    assert_eq!(said.stdout, b"one\ntwo\n");
+}
+
+/// Without the guard this one runs for ever.
+#[test]
+fn a_test_that_panics_ends_its_threads() {
+    let over = Over::default();
+    let test = AssertUnwindSafe(|| {
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.is() {
+                    thread::yield_now();
+                }
+            });
+            let _until_then = over.when_dropped();
+            panic!("as a test does that fails");
+        });
+    });
+    assert!(catch_unwind(test).is_err());
+}
