@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::thread;
 
 use common::child::in_child;
+use common::process::run;
 use foreign_types::ForeignType;
 use openssl::lib_ctx::LibCtx;
 use openssl::provider::Provider;
@@ -51,13 +52,12 @@ fn server(library: &LibCtx) -> SslContextBuilder {
     let scratch = std::env::temp_dir().join(format!("library-context-{}", std::process::id()));
     std::fs::create_dir_all(&scratch).unwrap();
     let [cert, key] = ["cert.pem", "key.pem"].map(|name| scratch.join(name));
-    let made = Command::new("openssl")
-        .args(["req", "-x509", "-nodes", "-subj", "/CN=server.example"])
+    let mut make = Command::new("openssl");
+    make.args(["req", "-x509", "-nodes", "-subj", "/CN=server.example"])
         .args(["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"])
         .args(["-out".as_ref(), cert.as_os_str()])
-        .args(["-keyout".as_ref(), key.as_os_str()])
-        .output()
-        .unwrap();
+        .args(["-keyout".as_ref(), key.as_os_str()]);
+    let made = run(&mut make, b"");
     assert!(made.status.success());
     let mut server = builder(library, SslMethod::tls_server());
     server
