@@ -8,12 +8,12 @@ use openssl_resumption::{KeySource, RedisKeys, RedisStore, Resumption};
 use crate::SECRET;
 use crate::common::process::{Scratch, Server};
 use crate::common::{Client, Kind, context, meet, mint};
-use crate::load::{KINDS, visit};
+use crate::load::{KINDS, on_time, visit};
 use crate::proxy::{FORWARDS, Proxy, SWALLOWS};
 use crate::server::{Redis, free_port};
 
 /// All that the library needs.
-const ACL: &str = "~openssl-resumption:* +set +get +getdel +unlink +mget +ping +select";
+const ACL: &str = "~openssl-resumption:* +set +get +getdel +pexpire +unlink +mget +ping +select";
 
 const PASSWORD: &str = "p%40ss%2Fword";
 
@@ -45,42 +45,44 @@ fn with_tls(name: &str, scratch: &Scratch) -> (Redis, u16, String) {
 
 #[test]
 fn tls_with_a_user_a_password_and_a_database() {
-    let scratch = Scratch::new("redis-tls-files");
-    let (redis, port, ca) = with_tls("tls", &scratch);
-    // What the README recommends.
-    let () = redis.ask(&format!("ACL SETUSER app on >p@ss/word {ACL}"));
+    on_time(|| {
+        let scratch = Scratch::new("redis-tls-files");
+        let (redis, port, ca) = with_tls("tls", &scratch);
+        // What the README recommends.
+        let () = redis.ask(&format!("ACL SETUSER app on >p@ss/word {ACL}"));
 
-    let url = format!("rediss://app:{PASSWORD}@localhost:{port}/3");
-    let secret = scratch.write("secret", &SECRET);
-    let args = ["--mode", "hybrid", "--redis-keys", "--redis", &url];
-    let args = [&args[..], &["--redis-secret", &secret]].concat();
-    let trusting = [0, 1].map(|_| {
-        Server::start_with(&args, |command| {
-            command.env("SSL_CERT_FILE", &ca);
-        })
+        let url = format!("rediss://app:{PASSWORD}@localhost:{port}/3");
+        let secret = scratch.write("secret", &SECRET);
+        let args = ["--mode", "hybrid", "--redis-keys", "--redis", &url];
+        let args = [&args[..], &["--redis-secret", &secret]].concat();
+        let trusting = [0, 1].map(|_| {
+            Server::start_with(&args, |command| {
+                command.env("SSL_CERT_FILE", &ca);
+            })
+        });
+        thread::sleep(Duration::from_millis(500));
+        for kind in KINDS.into_iter().chain([Kind::Tls12WithoutTickets]) {
+            let client = Client::new(kind).unwrap();
+            let first = visit(trusting[0].address, &client, None).unwrap();
+            assert!(first.page["key_warning"].is_null(), "{}", first.page);
+            thread::sleep(Duration::from_millis(300));
+            let second = visit(trusting[1].address, &client, first.session.as_deref());
+            let page = second.unwrap().page;
+            assert_eq!(page["resumed"], true, "{kind:?}: {page}");
+        }
+        let databases: String = redis.ask("INFO keyspace");
+        println!("{databases}");
+        assert!(databases.contains("db3:") && !databases.contains("db0:"));
+
+        // Who signed the certificate is not known to this one.
+        let wary = Server::start(&args);
+        let client = Client::new(Kind::Tls13).unwrap();
+        let page = visit(wary.address, &client, None).unwrap().page;
+        println!("{}", page["key_warning"]);
+        let warning = page["key_warning"].as_str().unwrap();
+        assert!(warning.contains("certificate"), "{warning}");
+        assert!(!warning.contains("ss/word") && !warning.contains(PASSWORD));
     });
-    thread::sleep(Duration::from_millis(500));
-    for kind in KINDS.into_iter().chain([Kind::Tls12WithoutTickets]) {
-        let client = Client::new(kind).unwrap();
-        let first = visit(trusting[0].address, &client, None).unwrap();
-        assert!(first.page["key_warning"].is_null(), "{}", first.page);
-        thread::sleep(Duration::from_millis(300));
-        let second = visit(trusting[1].address, &client, first.session.as_deref());
-        let page = second.unwrap().page;
-        assert_eq!(page["resumed"], true, "{kind:?}: {page}");
-    }
-    let databases: String = redis.ask("INFO keyspace");
-    println!("{databases}");
-    assert!(databases.contains("db3:") && !databases.contains("db0:"));
-
-    // Who signed the certificate is not known to this one.
-    let wary = Server::start(&args);
-    let client = Client::new(Kind::Tls13).unwrap();
-    let page = visit(wary.address, &client, None).unwrap().page;
-    println!("{}", page["key_warning"]);
-    let warning = page["key_warning"].as_str().unwrap();
-    assert!(warning.contains("certificate"), "{warning}");
-    assert!(!warning.contains("ss/word") && !warning.contains(PASSWORD));
 }
 
 /// The password, and the secret in any of the ways in which bytes are shown.
