@@ -10,7 +10,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use common::child::in_child;
 use common::*;
-use openssl_resumption::{KeyError, KeySet, KeySource, Resumption, TicketKey, TicketKeys};
+use openssl_resumption::{
+    KeyError, KeySet, KeySource, MemoryStore, Resumption, Session, SessionKey, SessionStore,
+    TicketKey, TicketKeys,
+};
 
 #[test]
 fn keys_rotate_on_in_a_process_that_was_forked_off() {
@@ -80,4 +83,44 @@ fn rotate_in_a_fork(keys: &TicketKeys, before: impl FnOnce(), after: impl FnOnce
     // SAFETY: waits for the child, and writes its status to where it may.
     assert_eq!(unsafe { libc::waitpid(forked, &raw mut status, 0) }, forked);
     assert_eq!(status, 0, "no new key in the child");
+}
+
+/// The thread that takes it out is left behind, and another is started.
+#[test]
+#[expect(unsafe_code, reason = "a fork is")]
+fn what_has_ended_goes_in_a_process_that_was_forked_off() {
+    in_child(
+        "what_has_ended_goes_in_a_process_that_was_forked_off",
+        || {
+            let store = MemoryStore::default();
+            let put = |n: u8| {
+                let ends = SystemTime::now() + Duration::from_secs(1);
+                let ends = ends
+                    .duration_since(SystemTime::UNIX_EPOCH)
+                    .unwrap()
+                    .as_secs();
+                let record = [&[1], &ends.to_be_bytes()[..], &[n; 40]].concat();
+                let session = Session::from_bytes(&record).unwrap();
+                store.put(&SessionKey::from([n; 32]), session).unwrap();
+            };
+            put(0);
+            // SAFETY: the child calls nothing that needs the threads it has not got.
+            let forked = unsafe { libc::fork() };
+            put(1);
+            let begun = Instant::now();
+            let gone = || store.usage().unwrap().expired == 2;
+            while !gone() && begun.elapsed() < Duration::from_secs(20) {
+                thread::sleep(Duration::from_millis(50));
+            }
+            if forked == 0 {
+                // SAFETY: ends the child, without what is left to do for its parent.
+                unsafe { libc::_exit(if gone() { 0 } else { 1 }) };
+            }
+            assert!(gone());
+            let mut status = -1;
+            // SAFETY: waits for the child, and writes its status to where it may.
+            assert_eq!(unsafe { libc::waitpid(forked, &raw mut status, 0) }, forked);
+            assert_eq!(status, 0, "still there in the child");
+        },
+    );
 }

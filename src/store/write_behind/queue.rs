@@ -51,9 +51,9 @@ pub(super) struct Queue {
     /// In order of use, which is the order of writing: nothing else here counts as use.
     waiting: LruCache<SessionKey, Write>,
     /// The ends of the sessions that wait.
-    ends: BTreeSet<(u64, SessionKey)>,
+    pub(super) ends: BTreeSet<(u64, SessionKey)>,
     writing: HashMap<SessionKey, Write>,
-    bytes: usize,
+    pub(super) bytes: usize,
     pub(super) max_entries: usize,
     pub(super) max_bytes: usize,
     pub(super) lost: u64,

@@ -320,3 +320,24 @@ fn operations_of_two_threads_are_answered_as_if_written_at_once() {
     }
     assert_eq!(store.usage().unwrap().lost, 0);
 }
+
+#[test]
+fn what_ends_while_it_waits_is_not_there_and_not_written() {
+    let mut queue = Queue::new(10, 10_000);
+    let until = |seconds| Session::new(UNIX_EPOCH + Duration::from_secs(seconds), &[0; 10]);
+    for (n, ends) in [(0, 20), (1, 10), (2, 30), (3, 10)] {
+        queue.push(key(n), Write::Put(until(ends), None)).unwrap();
+    }
+    // Replaced, taken and being written ones are not to be found by their ends.
+    queue.push(key(3), Write::Put(until(40), None)).unwrap();
+    queue.take(&key(2));
+    let (first, _) = queue.next().unwrap();
+    assert_eq!(first, key(0));
+    assert!(queue.pop_ended(9).is_none());
+    assert!(queue.pop_ended(30).is_some());
+    assert!(queue.pop_ended(30).is_none());
+    assert!(queue.get(&key(1)).unwrap().is_none());
+    assert_eq!(queue.len(), 4, "what it was to replace goes all the same");
+    assert!(queue.pop_ended(40).is_some());
+    assert_eq!((queue.bytes, queue.ends.len()), (3 * 128, 0));
+}
