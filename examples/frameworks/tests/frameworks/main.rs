@@ -13,6 +13,14 @@ mod http;
     reason = "the harness of the library's tests, of which these use a part"
 )]
 mod process;
+#[path = "../../../../tests/common/programs.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    missing_debug_implementations,
+    reason = "as above"
+)]
+mod programs;
 mod reload;
 
 use std::net::SocketAddr;
