@@ -236,19 +236,19 @@ mod tests {
     #[test]
     fn the_least_recently_used_makes_room() {
         let (masters, session) = (Arc::new(Masters::default()), session());
-        let limit = 3 * size(&session, &record(0)) + 1;
+        let limit = 3 * size(&session, &record(0));
         let keep = |n, used: Option<u8>| {
             let master = Master::new(&session, &record(n), limit).unwrap();
             masters.keep(&key(n), master, used.map(key).as_ref());
         };
         (0..3).for_each(|n| keep(n, None));
         keep(2, None);
-        assert!(has(&masters, 0) && masters.kept.lock().bytes() < limit);
+        assert!(has(&masters, 0) && masters.kept.lock().bytes() == limit);
         keep(3, None);
         assert!(has(&masters, 0) && !has(&masters, 1) && has(&masters, 2) && has(&masters, 3));
         keep(4, Some(3));
         assert!(has(&masters, 0) && has(&masters, 2) && !has(&masters, 3) && has(&masters, 4));
-        assert!(masters.kept.lock().bytes() < limit);
+        assert_eq!(masters.kept.lock().bytes(), limit);
         assert!(Master::new(&session, &record(5), limit / 3 - 1).is_none());
     }
 
