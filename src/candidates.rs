@@ -47,7 +47,7 @@ enum Kept {
 struct Held(SessionKey);
 
 /// What has no place in it resumes no more: a full handshake.
-static HELD: LazyLock<MemoryStore> = LazyLock::new(|| MemoryStore::new(1 << 14, usize::MAX));
+static HELD: LazyLock<MemoryStore> = LazyLock::new(|| MemoryStore::new(1 << 14, 64 << 20));
 
 impl Held {
     fn new(identity: &Identity, session: Session) -> Option<Self> {
@@ -152,6 +152,8 @@ impl Candidates {
     pub(crate) fn hold(&mut self) {
         for candidate in &mut self.0 {
             candidate.answer = match candidate.answer.take() {
+                // It will not be looked at again.
+                Some(Kept::Here(Ok(_))) if candidate.declined.is_some() => None,
                 Some(Kept::Here(Ok(session))) => {
                     Held::new(&candidate.identity, session).map(Kept::Held)
                 }

@@ -31,8 +31,8 @@ mod verification;
 
 pub(crate) use callbacks::shielded;
 use callbacks::{
-    allow_early_data, decrypt_ticket, free_connection, generate_ticket, get_session, info,
-    info_alone, new_session, ticket_key,
+    allow_early_data, copy_no_connection, decrypt_ticket, free_connection, generate_ticket,
+    get_session, info, info_alone, new_session, ticket_key,
 };
 pub(crate) use credential::*;
 pub(crate) use declare::InfoCallback;
@@ -428,9 +428,10 @@ pub(crate) fn max_fragment_length(session: &SslSessionRef) -> u8 {
 }
 
 fn new_connection_index() -> Result<c_int, ErrorStack> {
+    let copy = Some(copy_no_connection as sys::CRYPTO_EX_dup);
     let free = Some(free_connection as sys::CRYPTO_EX_free);
-    // SAFETY: `free` is a function, and fits what `set_connection` puts there.
-    let index = unsafe { sys::SSL_get_ex_new_index(0, ptr::null_mut(), None, None, free) };
+    // SAFETY: both are functions, and fit what `set_connection` puts there.
+    let index = unsafe { sys::SSL_get_ex_new_index(0, ptr::null_mut(), None, copy, free) };
     (index >= 0).then_some(index).ok_or_else(ErrorStack::get)
 }
 

@@ -107,10 +107,7 @@ impl Masters {
         let mut gone = Vec::new();
         let mut kept = self.kept.lock();
         let kind = match used {
-            Some(used) => {
-                kept.supersede(used);
-                Kind::Used
-            }
+            Some(used) => kept.supersede(used),
             None => Kind::Fresh,
         };
         gone.extend(kept.insert(key, kind, Arc::new(master)));
@@ -136,6 +133,10 @@ impl Masters {
 impl Perishable for Masters {
     fn watched(&self) -> &Watched {
         &self.watched
+    }
+
+    fn is_empty(&self) -> bool {
+        self.kept.lock().len() == 0
     }
 
     fn sweep(&self, now: u64, _: &mut usize) -> bool {

@@ -104,6 +104,12 @@ impl<V: Item> Shelf<V> {
         self.bytes += item.size();
         self.fresh += usize::from(kind == Kind::Fresh);
         self.on_spoke[spoke(hangs) as usize] += 1;
+        if let Some(left) = &mut self.left
+            && spoke(hangs) == spoke(self.swept)
+        {
+            // A sweep is interrupted at this spoke, and is to come to this one too.
+            *left += 1;
+        }
         self.kinds.push(kind as u32);
         self.wheel.push(spoke(hangs));
         let number = self.places.len() as u32;
@@ -120,17 +126,29 @@ impl<V: Item> Shelf<V> {
         before
     }
 
-    /// Looks an item up, which counts as use.
+    /// Looks an item up, which counts as use; it does not make up for having a successor.
     pub(crate) fn get(&mut self, key: &SessionKey) -> Option<&V> {
         let number = self.find(key)?;
-        self.set_kind(number, Kind::Used);
+        let kind = match self.places[number as usize].kind {
+            Kind::Superseded => Kind::Superseded,
+            Kind::Fresh | Kind::Used => Kind::Used,
+        };
+        self.set_kind(number, kind);
         Some(&self.places[number as usize].item)
     }
 
-    /// The client of this session has got another for it: from now on it goes first.
-    pub(crate) fn supersede(&mut self, key: &SessionKey) {
-        if let Some(number) = self.find(key) {
-            self.set_kind(number, Kind::Superseded);
+    /// The client of this session gets another for it: from now on it goes first. Returns of which kind the other
+    /// is: the first one has been earned, and those that a client gets for the same session again have not.
+    pub(crate) fn supersede(&mut self, key: &SessionKey) -> Kind {
+        let Some(number) = self.find(key) else {
+            // It was taken out, and so it was the first time.
+            return Kind::Used;
+        };
+        let before = self.places[number as usize].kind;
+        self.set_kind(number, Kind::Superseded);
+        match before {
+            Kind::Superseded => Kind::Fresh,
+            Kind::Fresh | Kind::Used => Kind::Used,
         }
     }
 

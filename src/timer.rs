@@ -1,13 +1,13 @@
 //! One thread for the whole process that takes out what has ended, wherever it is kept, also while nobody comes.
 
-use std::cell::Cell;
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, fence};
 use std::sync::{Arc, Once, Weak};
 use std::thread::{self, Thread};
 use std::time::{Duration, SystemTime};
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 use crate::ffi;
 use crate::guest;
@@ -21,18 +21,22 @@ const PATROL: Duration = Duration::from_secs(5);
 pub(crate) trait Perishable: Send + Sync + 'static {
     fn watched(&self) -> &Watched;
 
+    /// Whether there is nothing that could end.
+    fn is_empty(&self) -> bool;
+
     /// Takes out and wipes some of what has ended by this second, which takes a few microseconds. Returns whether
     /// there may be more. `at` is 0 when it begins, and for its own use from then on.
     fn sweep(&self, now: u64, at: &mut usize) -> bool;
 }
 
-/// In which process, of those that are forks of one another, the thread knows of something.
+/// In which process, of those that are forks of one another, the thread knows of something; 0 if it does not.
 #[derive(Default)]
 pub(crate) struct Watched(AtomicUsize);
 
 /// The number of the process. The thread of one is not in its forks.
 static PROCESS: AtomicUsize = AtomicUsize::new(1);
 
+/// Locked within `step` only.
 static TIMER: Mutex<Timer> = Mutex::new(Timer {
     perishables: Vec::new(),
     thread: None,
@@ -43,14 +47,27 @@ struct Timer {
     thread: Option<(usize, Thread)>,
 }
 
-/// Sees to it that the thread knows of `perishable`, into which something was put that ends. It is there for as long
-/// as that is.
+/// Sees to it that the thread knows of `perishable`, into which something was put that ends.
 pub(crate) fn watch<P: Perishable>(perishable: &Arc<P>) {
+    // What has been put in is seen by `is_to_be_watched`, or that it has let go of it is seen here.
+    fence(SeqCst);
     let process = PROCESS.load(Relaxed);
     if perishable.watched().0.load(Relaxed) != process {
         // Without the thread, what is put in next tries again.
-        let _ = TIMER.lock().watch(perishable, process);
+        let _ = step(|| TIMER.lock().watch(perishable, process));
     }
+}
+
+/// Whether the thread goes on to watch this: not what is empty, which says so when something is put in again.
+fn is_to_be_watched(perishable: &dyn Perishable) -> bool {
+    let watched = &perishable.watched().0;
+    let before = watched.swap(0, Relaxed);
+    fence(SeqCst);
+    let watch = !perishable.is_empty();
+    if watch {
+        watched.store(before, Relaxed);
+    }
+    watch
 }
 
 impl Timer {
@@ -70,71 +87,103 @@ impl Timer {
         perishable.watched().0.store(process, Relaxed);
         Ok(())
     }
+
+    /// What is to be swept; `None` if there is nothing any more, and the thread is to end.
+    fn perishables(&mut self) -> Option<Vec<Arc<dyn Perishable>>> {
+        let known = self
+            .perishables
+            .drain(..)
+            .filter_map(|known| known.upgrade());
+        // Those that are not to be watched are dropped by the caller as well.
+        let known: Vec<_> = known.collect();
+        let watched = known.iter().filter(|known| is_to_be_watched(&***known));
+        self.perishables = watched.map(Arc::downgrade).collect();
+        if known.is_empty() {
+            self.thread = None;
+            return None;
+        }
+        Some(known)
+    }
 }
 
 /// Ends the thread, if this was the last.
 impl Drop for Watched {
     fn drop(&mut self) {
-        if *self.0.get_mut() != 0
-            && let Some((_, thread)) = &TIMER.lock().thread
-        {
-            thread.unpark();
+        if *self.0.get_mut() != 0 {
+            step(|| {
+                if let Some((_, thread)) = &TIMER.lock().thread {
+                    thread.unpark();
+                }
+            });
         }
     }
 }
 
 fn run() {
-    while let Some(perishables) = perishables() {
+    loop {
+        let Some(perishables) = step(|| TIMER.lock().perishables()) else {
+            return;
+        };
         for perishable in perishables {
-            let mut at = 0;
             let now = unix_seconds(SystemTime::now());
-            // It may be the last that has it, or has what goes, when it is dropped here.
-            let mut sweep = || {
-                perishable
-                    .upgrade()
-                    .is_some_and(|it| it.sweep(now, &mut at))
-            };
-            while guest::in_openssl(|| step(&mut sweep)) {}
+            guest::in_openssl(move || {
+                let mut at = 0;
+                while step(|| perishable.sweep(now, &mut at)) {}
+                // Nobody else may have it any more.
+                drop(perishable);
+            });
         }
-        thread::park_timeout(PATROL);
+        if step(|| !TIMER.lock().perishables.is_empty()) {
+            thread::park_timeout(PATROL);
+        }
     }
 }
 
-/// What is to be swept; `None` if there is nothing any more, and the thread is to end.
-fn perishables() -> Option<Vec<Weak<dyn Perishable>>> {
-    let mut timer = TIMER.lock();
-    timer.perishables.retain(|known| known.strong_count() > 0);
-    if timer.perishables.is_empty() {
-        timer.thread = None;
-        return None;
+/// Held at each step, and in a fork: a process that is forked off meanwhile would have the locks of what is swept for
+/// ever. It has no queue, in which a fork might leave a thread that is not there.
+static STEP: AtomicBool = AtomicBool::new(false);
+
+fn hold() {
+    let mut tries = 0_u32;
+    while STEP
+        .compare_exchange_weak(false, true, Acquire, Relaxed)
+        .is_err()
+    {
+        tries = tries.saturating_add(1);
+        if tries < 64 {
+            thread::yield_now();
+        } else {
+            thread::sleep(Duration::from_micros(200));
+        }
     }
-    Some(timer.perishables.clone())
 }
 
-/// Held at each step, and in a fork. A process that is forked off meanwhile would have the locks of what is swept
-/// for ever.
-static STEP: Mutex<()> = Mutex::new(());
+struct Held;
 
+impl Drop for Held {
+    fn drop(&mut self) {
+        STEP.store(false, Release);
+    }
+}
+
+/// Not within another.
 fn step<T>(step: impl FnOnce() -> T) -> T {
-    let _held = STEP.lock();
+    hold();
+    let _held = Held;
     step()
 }
 
-thread_local! {
-    static FORKING: Cell<Option<MutexGuard<'static, ()>>> = const { Cell::new(None) };
-}
-
 extern "C" fn before_fork() {
-    FORKING.set(Some(STEP.lock()));
+    hold();
 }
 
 extern "C" fn after_fork() {
-    FORKING.take();
+    STEP.store(false, Release);
 }
 
 extern "C" fn in_fork() {
-    FORKING.take();
     PROCESS.fetch_add(1, Relaxed);
+    STEP.store(false, Release);
 }
 
 #[cfg(test)]
@@ -143,11 +192,16 @@ mod tests {
 
     use super::*;
 
-    struct Counted(Watched, AtomicUsize);
+    #[derive(Default)]
+    struct Counted(Watched, AtomicUsize, AtomicBool);
 
     impl Perishable for Counted {
         fn watched(&self) -> &Watched {
             &self.0
+        }
+
+        fn is_empty(&self) -> bool {
+            self.2.load(Relaxed)
         }
 
         fn sweep(&self, _: u64, at: &mut usize) -> bool {
@@ -159,7 +213,7 @@ mod tests {
 
     #[test]
     fn what_is_watched_is_swept_in_steps() {
-        let counted = Arc::new(Counted(Watched::default(), AtomicUsize::new(0)));
+        let counted = Arc::new(Counted::default());
         watch(&counted);
         watch(&counted);
         let patience = Instant::now() + Duration::from_secs(30);
@@ -168,5 +222,20 @@ mod tests {
         }
         assert_eq!(counted.1.load(Relaxed) % 3, 0);
         assert_eq!(Arc::weak_count(&counted), 1, "known once");
+    }
+
+    #[test]
+    fn what_is_empty_is_let_go_of_until_something_is_put_in() {
+        let counted = Arc::new(Counted::default());
+        watch(&counted);
+        assert_ne!(counted.0.0.load(Relaxed), 0);
+        counted.2.store(true, Relaxed);
+        assert!(!is_to_be_watched(&*counted));
+        assert_eq!(counted.0.0.load(Relaxed), 0);
+        counted.2.store(false, Relaxed);
+        watch(&counted);
+        assert_ne!(counted.0.0.load(Relaxed), 0);
+        assert!(is_to_be_watched(&*counted));
+        assert_ne!(counted.0.0.load(Relaxed), 0);
     }
 }

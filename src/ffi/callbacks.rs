@@ -447,6 +447,20 @@ pub(super) unsafe extern "C" fn allow_early_data(ssl: *mut sys::SSL, _arg: *mut 
     0
 }
 
+/// An `SSL` is copied (`SSL_dup`): what it carries is its own, and would be freed with either.
+pub(super) unsafe extern "C" fn copy_no_connection(
+    _to: *mut sys::CRYPTO_EX_DATA,
+    _from: *const sys::CRYPTO_EX_DATA,
+    data: *mut *mut c_void,
+    _index: c_int,
+    _number: c_long,
+    _arg: *mut c_void,
+) -> c_int {
+    // SAFETY: what the copy is to get, which OpenSSL has written here for us to change.
+    unsafe { *data = ptr::null_mut() };
+    1
+}
+
 /// An `SSL` is freed: what its connection carries, too.
 pub(super) unsafe extern "C" fn free_connection(
     ssl: *mut c_void,

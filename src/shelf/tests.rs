@@ -69,6 +69,13 @@ impl Model {
         Some(self.entries.remove(at).2)
     }
 
+    fn kind(&self, n: u8) -> Option<Kind> {
+        let mut entries = self.entries.iter();
+        entries
+            .find(|(key, ..)| *key == n)
+            .map(|(_, kind, _)| *kind)
+    }
+
     fn set(&mut self, n: u8, kind: Kind) -> Option<Thing> {
         let thing = self.pop(n)?;
         self.entries.push((n, kind, thing.clone()));
@@ -114,12 +121,20 @@ proptest! {
                     prop_assert_eq!(shelf.insert(&key(n), kind, thing), replaced);
                 }
                 Step::Get(n) => {
-                    let found = model.set(n, Kind::Used);
+                    let kind = match model.kind(n) {
+                        Some(Kind::Superseded) => Kind::Superseded,
+                        _ => Kind::Used,
+                    };
+                    let found = model.set(n, kind);
                     prop_assert_eq!(shelf.get(&key(n)).cloned(), found);
                 }
                 Step::Supersede(n) => {
+                    let successor = match model.kind(n) {
+                        Some(Kind::Superseded) => Kind::Fresh,
+                        _ => Kind::Used,
+                    };
                     model.set(n, Kind::Superseded);
-                    shelf.supersede(&key(n));
+                    prop_assert_eq!(shelf.supersede(&key(n)), successor);
                 }
                 Step::Pop(n) => prop_assert_eq!(shelf.pop(&key(n)), model.pop(n)),
                 Step::Evict(n) => prop_assert_eq!(shelf.evict(&key(n)), model.evict(n)),

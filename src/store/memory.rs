@@ -25,7 +25,7 @@ const MAX_SHELVES: usize = 1_024;
 ///
 /// First, sessions whose clients have got another for them: in TLS 1.3 a client that resumes gets a new session,
 /// and its old one stays for as long as there is room. A client that comes back a thousand times takes the
-/// room of one. Then sessions that no client has come back with yet, as long as they are more than a tenth
+/// room of one. (To look a session up is to come back, whether or not the handshake completes.) Then sessions that no client has come back with yet, as long as they are more than a tenth
 /// of the store, so that a flood of them leaves those that are in use alone. Then those in use. Of each of the
 /// three the least recently used goes first, but for the accident of hashing in large stores: the entries lie on
 /// up to 1,024 shelves, each behind its own lock, and the shelf of the new one makes room.
@@ -127,10 +127,11 @@ impl SessionStore for MemoryStore {
         session: Session,
         used: &SessionKey,
     ) -> Result<(), StoreError> {
-        if let Some(shelf) = self.0.shelf(used) {
-            shelf.lock().supersede(used);
-        }
-        self.0.put(key, session, Kind::Used, used);
+        let kind = match self.0.shelf(used) {
+            Some(shelf) => shelf.lock().supersede(used),
+            None => Kind::Used,
+        };
+        self.0.put(key, session, kind, used);
         timer::watch(&self.0);
         Ok(())
     }
@@ -236,6 +237,10 @@ impl Shelves {
 impl Perishable for Shelves {
     fn watched(&self) -> &Watched {
         &self.watched
+    }
+
+    fn is_empty(&self) -> bool {
+        self.entries.load(Relaxed) == 0
     }
 
     fn sweep(&self, now: u64, at: &mut usize) -> bool {
@@ -437,6 +442,19 @@ mod tests {
         assert!(has(&store, 0));
         store.put_successor(&key(3), session(1), &key(0)).unwrap();
         assert!(!has(&store, 0) && (1..4).all(|n| has(&store, n)));
+    }
+
+    /// Each of its resumptions brings a session, and none but the first was earned by one before.
+    #[test]
+    fn a_stranger_with_one_ticket_drives_out_nobody() {
+        let store = MemoryStore::new(1_000, 1 << 30);
+        (0..900).for_each(|n| store.put(&key(n), session(1)).unwrap());
+        assert!((0..900).all(|n| resume(&store, n, 1_000 + n)));
+        store.put(&key(5_000), session(1)).unwrap();
+        let resumed = (10_000..20_000).take_while(|n| resume(&store, 5_000, *n));
+        assert!(resumed.count() > 0);
+        let kept = (1_000..1_900).filter(|n| has(&store, *n)).count();
+        assert!(kept >= 891, "{kept} of 900");
     }
 
     /// In one that is full or not, of few entries or many, whatever the sessions that are in use have become.

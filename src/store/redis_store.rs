@@ -310,9 +310,15 @@ impl SessionStore for RedisStore {
         match self.set(key, &session) {
             // The used one ends when its successor does, at the latest.
             Some((set, left)) if left > USED => {
-                let mut expire = self.cmd("PEXPIRE", used);
-                expire.arg(millis(USED));
-                self.call_both(&set, &expire)
+                let expire = |left| {
+                    let mut expire = self.cmd("PEXPIRE", used);
+                    expire.arg(millis(left));
+                    expire
+                };
+                self.call_both(&set, &expire(USED)).inspect_err(|_| {
+                    // A Redis that is full has taken the second all the same: the client is to keep what it has.
+                    let _: Result<(), _> = self.call(&expire(left));
+                })
             }
             Some((set, _)) => self.call(&set),
             None => Ok(()),

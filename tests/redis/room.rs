@@ -81,6 +81,22 @@ fn a_session_that_has_a_successor_lives_for_another_minute() {
     }
 }
 
+/// It refuses the successor, and would cut the life of what its client goes on to use.
+#[test]
+fn a_redis_that_takes_nothing_more_leaves_its_clients_what_they_have() {
+    let redis = Redis::start("full");
+    let store = RedisStore::connect(&redis.url()).unwrap();
+    let store = store.deadline(Duration::from_secs(10)).plaintext();
+    let policy = Resumption::stateful(store);
+    let context = context(&policy);
+    let client = Client::new(Kind::Tls13).unwrap();
+    let first = meet(&context, &client, None);
+    redis.ask::<()>("CONFIG SET maxmemory 1");
+    assert!(meet(&context, &client, first.next()).server_reused);
+    assert!(policy.last_store_error().unwrap().contains("OOM"));
+    assert!(lives(&redis)[0] > 80_000_000, "{:?}", lives(&redis));
+}
+
 /// Room for about 4,300 sessions. Those that have no successor yet go last under this policy; under others
 /// a minute has to pass first.
 #[test]

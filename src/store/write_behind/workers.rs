@@ -145,6 +145,10 @@ impl Perishable for Workers {
         &self.watched
     }
 
+    fn is_empty(&self) -> bool {
+        self.lock().queue.ends.is_empty()
+    }
+
     fn sweep(&self, now: u64, _: &mut usize) -> bool {
         const MOST: usize = 16;
         let mut state = self.lock();
