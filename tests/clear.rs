@@ -69,30 +69,26 @@ fn tickets_after_clear() {
     assert_eq!(got[1], 2);
 }
 
-/// What the first one carries is its own: with it in both it would be freed twice.
+/// What the first one carries is its own: with it in both it would be freed twice. (An `Ssl` of the `openssl` crate
+/// carries something of that crate's, which is.)
 #[test]
 fn a_copy_of_a_cleared_ssl_carries_nothing() {
     unsafe extern "C" {
         fn SSL_dup(ssl: *mut openssl_sys::SSL) -> *mut openssl_sys::SSL;
     }
     let context = context(&Resumption::stateful(MemoryStore::default()));
-    let ssl = Ssl::new(&context).unwrap();
-    // SAFETY: an SSL that begins a handshake with nobody, is cleared, and is copied.
-    let copy = unsafe {
-        let raw = ssl.as_ptr();
+    // SAFETY: an SSL that begins a handshake with nobody, is cleared, copied, and freed like the copy.
+    unsafe {
+        let raw = openssl_sys::SSL_new(context.as_ptr());
         let memory = openssl_sys::BIO_s_mem();
-        openssl_sys::SSL_set_bio(
-            raw,
-            openssl_sys::BIO_new(memory),
-            openssl_sys::BIO_new(memory),
-        );
+        let (read, write) = (openssl_sys::BIO_new(memory), openssl_sys::BIO_new(memory));
+        openssl_sys::SSL_set_bio(raw, read, write);
         openssl_sys::SSL_set_accept_state(raw);
         openssl_sys::SSL_do_handshake(raw);
         assert_eq!(SSL_clear(raw), 1);
         let copy = SSL_dup(raw);
         assert!(!copy.is_null() && copy != raw);
-        Ssl::from_ptr(copy)
-    };
-    drop(copy);
-    drop(ssl);
+        openssl_sys::SSL_free(copy);
+        openssl_sys::SSL_free(raw);
+    }
 }
