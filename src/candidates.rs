@@ -144,8 +144,11 @@ impl Candidates {
         }
     }
 
-    pub(crate) fn are_none(&self) -> bool {
-        self.0.is_empty()
+    /// Whether any answer is a session, and is here.
+    pub(crate) fn have_sessions(&self) -> bool {
+        let is_session =
+            |candidate: &Candidate| matches!(candidate.answer, Some(Kept::Here(Ok(_))));
+        self.0.iter().any(is_session)
     }
 
     /// The client is to send its hello again: what waits for it is held until then, or until it ends.

@@ -333,9 +333,10 @@ impl Connection {
         Some(self.handshaking.as_ref()?.candidates.lock())
     }
 
-    pub(crate) fn has_candidates(&self) -> bool {
+    /// Whether there are sessions here that OpenSSL may still ask for.
+    pub(crate) fn keeps_answers(&self) -> bool {
         self.candidates()
-            .is_some_and(|candidates| !candidates.are_none())
+            .is_some_and(|candidates| candidates.have_sessions())
     }
 
     /// The client is to send its hello again, and takes as long as it likes.

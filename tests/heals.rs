@@ -115,6 +115,12 @@ fn a_session_of_another_length_of_fragments_is_declined() {
         for (i, before) in clients.iter().enumerate() {
             let first = meet(&context, before, None);
             for (j, after) in clients.iter().enumerate() {
+                // From 3.2 on OpenSSL's client holds all that it reads against the length of the session that it
+                // offers, and fails by itself.
+                let newer = openssl::version::number() >= 0x3020_0000;
+                if newer && kind == Kind::Tls13 && i > 0 && i != j {
+                    continue;
+                }
                 let second = meet(&context, after, first.next());
                 if i == j {
                     assert!(second.server_reused, "{mode} {i}");

@@ -130,7 +130,7 @@ fn step(ssl: &mut SslRef) {
         return;
     };
     notice_ticket_callbacks(ssl, connection);
-    if connection.has_candidates() {
+    if connection.keeps_answers() {
         match ssl.state_string() {
             // `TLS_ST_EARLY_DATA` before the rest of the server's flight: a HelloRetryRequest has been sent.
             "TED" => connection.hold_answers(),
