@@ -175,8 +175,14 @@ fn deny_tickets(ssl: &mut SslRef) {
 /// After a ticket has been made it is known whether OpenSSL called us for it. There is no other way to know
 /// whose callbacks a context has.
 fn notice_ticket_callbacks(ssl: &SslRef, connection: &Connection) {
+    if connection.owner().makes_our_tickets() {
+        return;
+    }
+    // Before TLS 1.3 there is no other ticket than a sealed one; to ask for the state is dear.
+    let has_none =
+        has_option(ssl, sys::SSL_OP_NO_TICKET) && ssl.version2() != Some(SslVersion::TLS1_3);
     // `TLS_ST_SW_SESSION_TICKET`, whose number differs between versions.
-    if connection.owner().makes_our_tickets() || ssl.state_string() != "TWST" {
+    if has_none || ssl.state_string() != "TWST" {
         return;
     }
     // With early data and OpenSSL's protection against replays TLS 1.3 tickets are stateful.
