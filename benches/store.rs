@@ -143,7 +143,7 @@ fn ends(record: &Session) {
             Store::insert(&store, &key(n), record.clone());
         }
         // The thread that takes out what has ended looks every five seconds.
-        let until = end + Duration::from_secs(6);
+        let until = end + Duration::from_secs(10);
         let mut pauses = Vec::new();
         for n in (SESSIONS..SESSIONS + 10_000).cycle() {
             let start = Instant::now();
@@ -161,7 +161,7 @@ fn ends(record: &Session) {
         let (most, more, worst) = (micros(calls / 1_000), micros(calls / 10_000), micros(0));
         println!(
             "{ended},{},{calls},{most:.1},{more:.1},{worst:.0}",
-            lifetime.as_secs() + 6
+            lifetime.as_secs() + 10
         );
     }
 }

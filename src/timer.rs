@@ -17,6 +17,9 @@ use crate::stamp::unix_seconds;
 /// clock, which may.
 const PATROL: Duration = Duration::from_secs(5);
 
+/// Between two steps. A million that end at once take a second or two.
+const REST: Duration = Duration::from_micros(10);
+
 /// What keeps something that ends.
 pub(crate) trait Perishable: Send + Sync + 'static {
     fn watched(&self) -> &Watched;
@@ -126,12 +129,13 @@ fn run() {
         };
         for perishable in perishables {
             let now = unix_seconds(SystemTime::now());
-            guest::in_openssl(move || {
-                let mut at = 0;
-                while step(|| perishable.sweep(now, &mut at)) {}
-                // Nobody else may have it any more.
-                drop(perishable);
-            });
+            let mut at = 0;
+            while guest::in_openssl(|| step(|| perishable.sweep(now, &mut at))) {
+                // The allocator has locks too, for which others would wait behind a thread that frees all the time.
+                thread::sleep(REST);
+            }
+            // Nobody else may have it any more.
+            guest::in_openssl(move || drop(perishable));
         }
         if step(|| !TIMER.lock().perishables.is_empty()) {
             thread::park_timeout(PATROL);
