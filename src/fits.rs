@@ -26,7 +26,10 @@ pub(crate) fn fits(ssl: &SslRef, session: &SslSessionRef, version: SslVersion) -
 fn has_hash_of_cipher(ssl: &SslRef, session: &SslSessionRef) -> bool {
     let hash = |cipher: &SslCipherRef| Some(cipher.handshake_digest()?.type_());
     match (ffi::pending_cipher(ssl), ffi::session_cipher(session)) {
-        (Some(chosen), Some(own)) => hash(chosen) == hash(own),
+        // Most often it is the same cipher, and to look hashes up takes a lock.
+        (Some(chosen), Some(own)) => {
+            chosen.protocol_id() == own.protocol_id() || hash(chosen) == hash(own)
+        }
         // OpenSSL decides.
         _ => true,
     }
