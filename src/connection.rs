@@ -72,15 +72,8 @@ struct Handshaking {
     ticket: Option<TicketFate>,
     candidates: Mutex<Candidates>,
     first_demand: Option<Demand>,
-    given: Option<Given>,
-}
-
-/// The session of the store that OpenSSL was given to resume.
-#[derive(Debug, Clone, Copy)]
-struct Given {
-    key: SessionKey,
-    /// Whether it was taken out of the store.
-    taken: bool,
+    /// The session of the store that OpenSSL was given to resume.
+    given: Option<SessionKey>,
 }
 
 /// The hash of what the client is verified against, if it is not the context's. The reference to the store keeps
@@ -368,10 +361,10 @@ impl Connection {
         self.candidates().map_or(0, |candidates| candidates.room())
     }
 
-    /// OpenSSL is given the session of this key, which may have been taken out of the store, to resume.
-    pub(crate) fn give(&mut self, key: SessionKey, taken: bool) {
+    /// OpenSSL is given the session of this key to resume.
+    pub(crate) fn give(&mut self, key: SessionKey) {
         if let Some(handshaking) = &mut self.handshaking {
-            handshaking.given = Some(Given { key, taken });
+            handshaking.given = Some(key);
         }
     }
 
@@ -441,10 +434,10 @@ impl Connection {
         if let Some(given) = handshaking.given.filter(|_| ours) {
             let tls13 = version == SslVersion::TLS1_3;
             if tls13 {
-                self.used = Some(Box::new(given.key));
+                self.used = Some(Box::new(given));
             }
-            if !given.taken && self.may_end(tls13) {
-                self.own = Some(given.key);
+            if self.may_end(tls13) && !stateful::is_taken(self.policy(), version) {
+                self.own = Some(given);
             }
         }
         // With early data OpenSSL says so before the client's Finished, which a connection that is

@@ -23,8 +23,6 @@ pub(crate) struct Settings {
     pub(crate) cache_mode: SslSessionCacheMode,
     pub(crate) num_tickets: usize,
     pub(crate) session_callbacks: bool,
-    /// Whether tickets are sealed.
-    pub(crate) seals: bool,
 }
 
 /// A policy as one context carries it, in its ex-data.

@@ -18,12 +18,12 @@ use openssl::ssl::{
 };
 use openssl_sys as sys;
 
-use crate::connection::Connection;
 use crate::context::{Applied, Settings};
 use crate::guest;
 use crate::secret::Secret;
 
 mod callbacks;
+mod carried;
 mod credential;
 mod declare;
 mod process;
@@ -31,9 +31,10 @@ mod verification;
 
 pub(crate) use callbacks::shielded;
 use callbacks::{
-    allow_early_data, copy_no_connection, decrypt_ticket, free_connection, generate_ticket,
-    get_session, info, info_alone, new_session, ticket_key,
+    allow_early_data, decrypt_ticket, generate_ticket, get_session, info, info_alone, new_session,
+    ticket_key,
 };
+pub(crate) use carried::{connection, connection_mut};
 pub(crate) use credential::*;
 pub(crate) use declare::InfoCallback;
 use declare::*;
@@ -61,8 +62,6 @@ pub(crate) fn random(bytes: &mut [u8]) -> Result<(), ()> {
 // ---- Contexts
 
 static APPLIED: OnceLock<Index<SslContext, Arc<Applied>>> = OnceLock::new();
-/// An index of our own making: `Ssl::new_ex_index` would free what a connection carries without a look at its `SSL`.
-static CONNECTION: OnceLock<c_int> = OnceLock::new();
 /// Fetched once: `EVP_CIPHER_fetch` per ticket contends on locks (openssl#23388).
 static AES_256_CBC: OnceLock<Cipher> = OnceLock::new();
 /// For keys from files of 48 bytes.
@@ -101,8 +100,8 @@ pub(crate) fn install(
     apply: impl FnOnce(Option<InfoCallback>) -> Applied,
 ) -> Result<(), ErrorStack> {
     let index = *get_or_make(&APPLIED, SslContext::new_ex_index)?;
-    get_or_make(&CONNECTION, new_connection_index)?;
-    if settings.seals {
+    carried::prepare()?;
+    if !settings.no_ticket {
         get_or_make(&AES_256_CBC, || Cipher::fetch(None, "AES-256-CBC", None))?;
         get_or_make(&AES_128_CBC, || Cipher::fetch(None, "AES-128-CBC", None))?;
     }
@@ -148,8 +147,6 @@ pub(crate) fn settings_of(ssl: &SslRef) -> Settings {
         cache_mode: SslSessionCacheMode::from_bits_retain(cache_mode),
         num_tickets: ssl.num_tickets(),
         session_callbacks: has_session_callbacks(ssl, true),
-        // No setting of OpenSSL's.
-        seals: false,
     }
 }
 
@@ -425,47 +422,6 @@ pub(crate) fn session_cipher(session: &SslSessionRef) -> Option<&'static SslCiph
 pub(crate) fn max_fragment_length(session: &SslSessionRef) -> u8 {
     // SAFETY: reads a field of a live session.
     unsafe { SSL_SESSION_get_max_fragment_length(session.as_ptr()) }
-}
-
-fn new_connection_index() -> Result<c_int, ErrorStack> {
-    let copy = Some(copy_no_connection as sys::CRYPTO_EX_dup);
-    let free = Some(free_connection as sys::CRYPTO_EX_free);
-    // SAFETY: both are functions, and fit what `set_connection` puts there.
-    let index = unsafe { sys::SSL_get_ex_new_index(0, ptr::null_mut(), None, copy, free) };
-    (index >= 0).then_some(index).ok_or_else(ErrorStack::get)
-}
-
-/// What a connection carries, if it is one of a context with a policy.
-pub(crate) fn connection(ssl: &SslRef) -> Option<&Connection> {
-    // SAFETY: reads a live SSL.
-    let data = unsafe { sys::SSL_get_ex_data(ssl.as_ptr(), *CONNECTION.get()?) };
-    // SAFETY: null, or what `set_connection` put there, which lives as long as the SSL.
-    unsafe { data.cast::<Connection>().as_ref() }
-}
-
-pub(crate) fn connection_mut(ssl: &mut SslRef) -> Option<&mut Connection> {
-    // SAFETY: reads a live SSL.
-    let data = unsafe { sys::SSL_get_ex_data(ssl.as_ptr(), *CONNECTION.get()?) };
-    // SAFETY: as in `connection`; the SSL is borrowed mutably, and its connection only through it.
-    unsafe { data.cast::<Connection>().as_mut() }
-}
-
-/// Gives an SSL what it is to carry, in place of what it may have carried before.
-fn set_connection(ssl: &mut SslRef, new: Connection) -> Option<()> {
-    if let Some(connection) = connection_mut(ssl) {
-        *connection = new;
-        return Some(());
-    }
-    let index = *CONNECTION.get()?;
-    let data: *mut Connection = Box::into_raw(Box::new(new));
-    // SAFETY: the SSL is live, and frees the data by `free_connection`.
-    let done = unsafe { sys::SSL_set_ex_data(ssl.as_ptr(), index, data.cast::<c_void>()) };
-    if done == 1 {
-        return Some(());
-    }
-    // SAFETY: OpenSSL has not taken what the line above has made.
-    drop(unsafe { Box::from_raw(data) });
-    None
 }
 
 /// Switches `SSL_OP_NO_TICKET` of a connection on or off.

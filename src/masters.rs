@@ -112,7 +112,7 @@ impl Masters {
         };
         gone.extend(kept.insert(key, kind, Arc::new(master)));
         while kept.bytes() > limit
-            && let Some(evicted) = kept.evict(key)
+            && let Some((_, evicted)) = kept.evict(key)
         {
             gone.push(evicted);
         }

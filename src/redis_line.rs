@@ -92,23 +92,26 @@ impl Line {
         Ok(())
     }
 
-    /// Two calls in one trip, of which the first counts. Returns why the second was refused, if it was.
+    /// Two calls in one trip, of which the first counts. Returns why the second was refused, if it was. If only the
+    /// first was, `undo` follows; in all no longer than one call may take.
     pub(crate) fn call_both(
         &mut self,
         first: &Cmd,
         second: &Cmd,
+        undo: &Cmd,
     ) -> RedisResult<Option<RedisError>> {
         *self.stream.until() = Instant::now() + self.deadline;
         let both = [first.get_packed_command(), second.get_packed_command()].concat();
         let mut answers = self.exchange_all(&both, 2)?.into_iter();
-        let mut refusal = || {
-            answers
-                .next()
-                .and_then(|answer| answer.extract_error().err())
-        };
-        match refusal() {
-            Some(refused) => Err(refused),
-            None => Ok(refusal()),
+        let mut refusal = || answers.next()?.extract_error().err();
+        match (refusal(), refusal()) {
+            (None, second) => Ok(second),
+            (Some(first), second) => {
+                if second.is_none() {
+                    self.exchange(&undo.get_packed_command())?;
+                }
+                Err(first)
+            }
         }
     }
 

@@ -163,8 +163,8 @@ impl<V: Item> Shelf<V> {
         Some(self.take(number))
     }
 
-    /// Takes out what is to make room for `newest`, if there is anything else.
-    pub(crate) fn evict(&mut self, newest: &SessionKey) -> Option<V> {
+    /// Takes out what is to make room for `newest`, if there is anything else. Returns of which kind it was.
+    pub(crate) fn evict(&mut self, newest: &SessionKey) -> Option<(Kind, V)> {
         let order = match self.fresh * FRESH_SHARE > self.len() {
             true => [Kind::Superseded, Kind::Fresh, Kind::Used],
             false => [Kind::Superseded, Kind::Used, Kind::Fresh],
@@ -172,7 +172,8 @@ impl<V: Item> Shelf<V> {
         let oldest = |kind: Kind| self.kinds.first(kind as u32);
         let may_go = |number: &u32| self.places[*number as usize].key != *short(newest);
         let number = order.into_iter().filter_map(oldest).find(may_go)?;
-        Some(self.take(number))
+        let kind = self.places[number as usize].kind;
+        Some((kind, self.take(number)))
     }
 
     /// Takes out some of what has ended by this second. Returns whether there may be more: each time it stops

@@ -133,7 +133,7 @@ pub(crate) fn get_session(ssl: &mut SslRef, id: &[u8], now: SystemTime) -> Optio
     match found {
         Ok((session, stamp)) => {
             connection.supply(Source::Store, stamp, ffi::credential(&session));
-            connection.give(key, once);
+            connection.give(key);
             Some(session)
         }
         Err(reason) => {
@@ -149,7 +149,7 @@ pub(crate) fn key_of(policy: &Resumption, version: SslVersion, id: &[u8]) -> Ses
 
 /// Whether a lookup takes the session out of the store. Not in TLS 1.2, whose ids are sent in clear:
 /// who saw one could use up a session that is not theirs.
-fn is_taken(policy: &Resumption, version: SslVersion) -> bool {
+pub(crate) fn is_taken(policy: &Resumption, version: SslVersion) -> bool {
     version == SslVersion::TLS1_3 && policy.is_single_use()
 }
 

@@ -6,7 +6,7 @@
 //! it calls on the thread that drives the connection, so nothing else touches that `SSL` meanwhile.
 
 use std::cell::Cell;
-use std::ffi::{c_int, c_long, c_uchar, c_void};
+use std::ffi::{c_int, c_uchar, c_void};
 use std::panic::AssertUnwindSafe;
 use std::ptr;
 use std::slice;
@@ -20,11 +20,12 @@ use openssl::error::ErrorStack;
 use openssl::ssl::{SslRef, SslSessionRef, SslVersion};
 use openssl_sys as sys;
 
+use super::carried::set_connection;
 use super::declare::*;
 use super::{
     AES_128_CBC, AES_256_CBC, applied, can_withhold_tickets, connection, connection_mut,
     has_info_callback, has_option, id_context, info_callback_but_ours, isolate, random,
-    session_to_der, set_connection, set_no_ticket,
+    session_to_der, set_no_ticket,
 };
 use crate::binding;
 use crate::connection::Connection;
@@ -451,45 +452,6 @@ pub(super) unsafe extern "C" fn allow_early_data(ssl: *mut sys::SSL, _arg: *mut 
         }
     });
     0
-}
-
-/// An `SSL` is copied (`SSL_dup`): what it carries is its own, and would be freed with either.
-pub(super) unsafe extern "C" fn copy_no_connection(
-    _to: *mut sys::CRYPTO_EX_DATA,
-    _from: *const sys::CRYPTO_EX_DATA,
-    data: *mut *mut c_void,
-    _index: c_int,
-    _number: c_long,
-    _arg: *mut c_void,
-) -> c_int {
-    // SAFETY: what the copy is to get, which OpenSSL has written here for us to change.
-    unsafe { *data = ptr::null_mut() };
-    1
-}
-
-/// An `SSL` is freed: what its connection carries, too.
-pub(super) unsafe extern "C" fn free_connection(
-    ssl: *mut c_void,
-    data: *mut c_void,
-    _all: *mut sys::CRYPTO_EX_DATA,
-    _index: c_int,
-    _number: c_long,
-    _arg: *mut c_void,
-) {
-    if data.is_null() {
-        return;
-    }
-    // SAFETY: OpenSSL hands back, once, what `set_connection` has made.
-    let mut connection = unsafe { Box::from_raw(data.cast::<Connection>()) };
-    // With quiet shutdown there is no close_notify that would have told.
-    // SAFETY: reads a field of the SSL, whose memory OpenSSL frees after its data.
-    let is_quiet = unsafe { SSL_get_quiet_shutdown(ssl.cast()) } != 0;
-    // SAFETY: as above.
-    let shutdown = unsafe { sys::SSL_get_shutdown(ssl.cast()) };
-    if is_quiet && shutdown & SSL_SENT_SHUTDOWN != 0 {
-        connection.close();
-    }
-    shielded((), || drop(connection));
 }
 
 /// The second half of `SSL_CTX_set_session_ticket_cb`: OpenSSL has opened a ticket, or could not.

@@ -172,7 +172,6 @@ impl Resumption {
             cache_mode,
             num_tickets,
             session_callbacks: self.store().is_some(),
-            seals: self.keys().is_some(),
         }
     }
 }

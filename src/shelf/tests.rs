@@ -82,7 +82,7 @@ impl Model {
         Some(thing)
     }
 
-    fn evict(&mut self, newest: u8) -> Option<Thing> {
+    fn evict(&mut self, newest: u8) -> Option<(Kind, Thing)> {
         let fresh = self
             .entries
             .iter()
@@ -96,8 +96,8 @@ impl Model {
             .into_iter()
             .filter_map(oldest)
             .find(|(n, ..)| *n != newest);
-        let victim = victim?.0;
-        self.pop(victim)
+        let (victim, kind) = (victim?.0, victim?.1);
+        Some((kind, self.pop(victim)?))
     }
 }
 
@@ -137,7 +137,9 @@ proptest! {
                     prop_assert_eq!(shelf.supersede(&key(n)), successor);
                 }
                 Step::Pop(n) => prop_assert_eq!(shelf.pop(&key(n)), model.pop(n)),
-                Step::Evict(n) => prop_assert_eq!(shelf.evict(&key(n)), model.evict(n)),
+                Step::Evict(n) => {
+                    prop_assert_eq!(shelf.evict(&key(n)), model.evict(n));
+                },
                 Step::Sweep(seconds) => {
                     now = u64::try_from(now as i64 + seconds).unwrap_or_default();
                     let (mut ended, stay): (Vec<_>, Vec<_>) =

@@ -255,14 +255,6 @@ impl RedisStore {
         self.on_a_line(|line| cmd.query(line))
     }
 
-    /// In one trip. Without the second the first is as good as it was.
-    fn call_both(&self, first: &Cmd, second: &Cmd) -> Result<(), StoreError> {
-        if let Some(refused) = self.on_a_line(|line| line.call_both(first, second))? {
-            self.last_error.note(refused);
-        }
-        Ok(())
-    }
-
     fn on_a_line<T>(
         &self,
         call: impl FnOnce(&mut Line) -> RedisResult<T>,
@@ -315,10 +307,14 @@ impl SessionStore for RedisStore {
                     expire.arg(millis(left));
                     expire
                 };
-                self.call_both(&set, &expire(USED)).inspect_err(|_| {
-                    // A Redis that is full has taken the second all the same: the client is to keep what it has.
-                    let _: Result<(), _> = self.call(&expire(left));
-                })
+                // A Redis that is full takes the second all the same: the client is to keep what it has.
+                let (cut, undo) = (expire(USED), expire(left));
+                let refused = self.on_a_line(|line| line.call_both(&set, &cut, &undo))?;
+                // Without it the first is as good as it was.
+                if let Some(refused) = refused {
+                    self.last_error.note(refused);
+                }
+                Ok(())
             }
             Some((set, _)) => self.call(&set),
             None => Ok(()),
