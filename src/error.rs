@@ -24,9 +24,8 @@ pub(crate) fn printable(error: impl Display) -> String {
 /// A policy that cannot work is refused here, before a connection meets it; the context is then
 /// as it was, except after [`OpenSsl`](Self::OpenSsl).
 ///
-/// The text has all of it, the cause included: which file, and what is wrong with it. So
-/// [`source`](StdError::source) is not that cause but what the cause itself stems from, if
-/// anything: who prints the whole chain reads nothing twice.
+/// `Display` includes the cause: which file, and what is wrong with it. [`source`](StdError::source)
+/// skips it and returns the cause's own source, if any, so that the whole chain repeats nothing.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {

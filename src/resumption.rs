@@ -185,8 +185,9 @@ impl Resumption {
     ///
     /// Resuming does not extend it: a new TLS 1.3 ticket lives for what is left, and its lifetime
     /// hint says so. A ticket that is asked for when nothing is left (`SSL_new_session_ticket` on a long
-    /// connection) is not sent. (Before OpenSSL 3.0.7 it is, and does not resume; so is a stateful one above
-    /// 65,280 bytes with its client certificate.) Drives `SSL_CTX_set_timeout` and `SSL_SESSION_set_timeout`.
+    /// connection) is not sent. OpenSSL before 3.0.7 sends it all the same, and any version does if a stateful
+    /// session is larger than 65,280 bytes with its client certificate; it does not resume.
+    /// Drives `SSL_CTX_set_timeout` and `SSL_SESSION_set_timeout`.
     #[must_use]
     pub fn lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = lifetime;
@@ -284,8 +285,8 @@ impl Resumption {
     /// connection that its client closes, so the sessions of that connection are forgotten.
     ///
     /// Under quiet shutdown (`SSL_CTX_set_quiet_shutdown`) `shutdown()` writes no close_notify, and counts as if
-    /// it had: what is forgotten are the sessions of connections that are dropped without it. (An `SSL` that
-    /// is used again after `SSL_clear` does not tell.)
+    /// it had: what is forgotten are the sessions of connections that are dropped without it. Of an `SSL`
+    /// that is used again after `SSL_clear` this cannot be known, and its sessions are forgotten.
     ///
     /// A fatal alert after the handshake forgets the connection's TLS 1.2 session with or without
     /// this. Tickets cannot be forgotten one by one.
@@ -336,8 +337,9 @@ impl Resumption {
     /// (`SSL_SESSION_dup`) is resumed. The store stays the master of what exists: it is asked first, and a decoded session
     /// serves only if the store returns the bytes that it was made of. It leaves the memory when
     /// the store no longer has the session and is asked for it, ten seconds after its end at the latest, when
-    /// others need the room, or with the last clone of the policy. Which goes first is as in a
-    /// [`MemoryStore`](crate::MemoryStore), one for each client. [`StoreStats::decoded`](crate::StoreStats::decoded) counts
+    /// others need the room, or with the last clone of the policy. What goes first is as in a
+    /// [`MemoryStore`](crate::MemoryStore): a client takes the room of one session.
+    /// [`StoreStats::decoded`](crate::StoreStats::decoded) counts
     /// what was not kept.
     #[must_use]
     pub fn max_decoded(mut self, bytes: usize) -> Self {

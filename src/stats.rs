@@ -115,17 +115,18 @@ pub struct Handshakes {
 }
 
 /// What was asked of the store, and how it answered. Each lookup is one of hit, miss, expired or
-/// error; a failed `put` or `remove` is an error too.
+/// error; a failed `put`, `put_successor` or `remove` is an error too.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StoreStats {
-    /// Calls of `put` that succeeded.
+    /// Sessions stored: calls of `put` and `put_successor` that succeeded.
     pub puts: u64,
     /// Lookups that found a session; it may have been declined for another reason.
     pub hits: u64,
     /// Lookups that found none.
     pub misses: u64,
-    /// Lookups that found a session past its end.
+    /// Lookups that found a session past its end. What a store drops by itself for that reason is
+    /// [`Usage::expired`].
     pub expired: u64,
     /// Calls that failed: an error, a panic, or an answer that is not the session
     /// asked for.

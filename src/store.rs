@@ -35,7 +35,7 @@ pub use write_behind::WriteBehind;
 /// middle of handshakes, on the thread that drives them (lookups in `accept_async` of the feature
 /// `tokio` on another), so it bounds its own time. The library
 /// measures each call, counts the slow ones, and turns an error or a panic into a full handshake:
-/// "not found" is always a correct answer.
+/// "not found" is always a correct answer. Only `put`, `get` and `remove` have to be there.
 ///
 /// [`Sealed`], [`CircuitBreaker`], [`Tiered`] and [`WriteBehind`] are stores over a store. `Arc<S>`
 /// and `Box<S>` are stores too: keep a clone of an `Arc` to reach yours later.
@@ -82,12 +82,16 @@ pub trait SessionStore: Send + Sync + 'static {
     /// The session could not be stored. The connection goes on; its client cannot resume later.
     fn put(&self, key: &SessionKey, session: Session) -> Result<(), StoreError>;
 
-    /// Stores `session` under `key`. Its client has just resumed the session under `used`, which may be gone
-    /// by now, and will do so again only if it does not get this one: a store that has no room for both had better
-    /// let the used one go first.
+    /// Stores `session` under `key`, as [`put`](Self::put) does, and says that it succeeds the session under `used`,
+    /// which the client has just resumed.
     ///
-    /// Called instead of [`put`](Self::put) in a TLS 1.3 resumption. By default it is `put`, and the used
-    /// session stays until it ends.
+    /// The client needs `used` again only if it does not receive the new session, or for connections that it opens
+    /// at the same time. So do not remove `used` at once: let it be the first to go when there is no room, or
+    /// shorten its life to a minute, say, as `RedisStore` does. It may be gone already (it is, under
+    /// [`single_use`](crate::Resumption::single_use)); that is no error.
+    ///
+    /// Called instead of `put` for the first session that is stored after a TLS 1.3 resumption. By default it is
+    /// `put`, and the used session stays until it ends or is evicted. A store over a store has to hand it on.
     ///
     /// # Errors
     ///
@@ -247,8 +251,8 @@ impl fmt::Debug for SessionKey {
 ///
 /// As bytes it is one version byte (1), the expiry in seconds since the Unix epoch (8 bytes,
 /// big-endian) and a payload, which is a checksum and the DER of an `SSL_SESSION` without its id and
-/// timeout, or what a store over a store made of them. A record with any byte changed, its expiry included, is as good as none; a store
-/// may drop a session earlier. **The bytes hold the secrets of live connections**: seal them before
+/// timeout, or what a store over a store made of them. A record with any byte changed, its expiry
+/// included, is as good as none; a store may drop a session earlier. **The bytes hold the secrets of live connections**: seal them before
 /// they leave the process; [`Sealed`] does.
 #[derive(Clone)]
 pub struct Session(Secret);
@@ -338,9 +342,11 @@ pub struct Usage {
     pub entries: u64,
     /// Bytes in the store now; how they are counted is the store's to say.
     pub bytes: u64,
-    /// Sessions dropped so far because the store was full, not because they had ended.
+    /// Sessions dropped so far because the store was full, not because they had ended. A `MemoryStore` does not count
+    /// those whose client has got another in their place.
     pub evictions: u64,
-    /// Sessions dropped so far because they had ended.
+    /// Sessions dropped so far because they had ended, by the store itself. Lookups that found one that had are
+    /// [`StoreStats::expired`](crate::StoreStats::expired).
     pub expired: u64,
     /// Writes that wait to be done.
     pub queued: u64,
@@ -350,8 +356,8 @@ pub struct Usage {
     pub refused: u64,
 }
 
-/// Why a store could not answer: an opaque wrapper around the store's own error, whose text and source are its
-/// own.
+/// Why a store could not answer: an opaque wrapper. `Display` and `source` are those of the error in
+/// it.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct StoreError(Box<dyn StdError + Send + Sync>);

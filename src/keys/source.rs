@@ -112,7 +112,7 @@ impl KeySet {
     }
 }
 
-/// Why there are no keys: an opaque wrapper around the source's own error, whose text and source are its own.
+/// Why there are no keys: an opaque wrapper. `Display` and `source` are those of the error in it.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error(transparent)]
 pub struct KeyError(Arc<dyn StdError + Send + Sync>);
