@@ -4,11 +4,13 @@
 
 mod common;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use common::child::in_child;
+use common::programs::eventually;
 use common::*;
 use openssl_resumption::{
     KeyError, KeySet, KeySource, MemoryStore, Resumption, Session, SessionKey, SessionStore,
@@ -107,16 +109,13 @@ fn what_has_ended_goes_in_a_process_that_was_forked_off() {
             // SAFETY: the child calls nothing that needs the threads it has not got.
             let forked = unsafe { libc::fork() };
             put(1);
-            let begun = Instant::now();
             let gone = || store.usage().unwrap().expired == 2;
-            while !gone() && begun.elapsed() < Duration::from_secs(20) {
-                thread::sleep(Duration::from_millis(50));
-            }
+            let waited = catch_unwind(AssertUnwindSafe(|| eventually("all is gone", gone)));
             if forked == 0 {
                 // SAFETY: ends the child, without what is left to do for its parent.
-                unsafe { libc::_exit(if gone() { 0 } else { 1 }) };
+                unsafe { libc::_exit(i32::from(waited.is_err())) };
             }
-            assert!(gone());
+            waited.unwrap();
             let mut status = -1;
             // SAFETY: waits for the child, and writes its status to where it may.
             assert_eq!(unsafe { libc::waitpid(forked, &raw mut status, 0) }, forked);

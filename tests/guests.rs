@@ -8,7 +8,7 @@ mod common;
 
 use std::ffi::{c_int, c_void};
 use std::fs;
-use std::process::{Command, exit};
+use std::process::{Command, Stdio, exit};
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -17,6 +17,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use common::child::in_child;
 use common::process::Scratch;
+use common::programs::{eventually, output, start};
 use common::*;
 use openssl::ssl::SslContext;
 use openssl_resumption::{
@@ -53,16 +54,6 @@ fn names() -> Vec<String> {
     let mut names: Vec<_> = threads().into_iter().map(|(name, _)| name).collect();
     names.sort();
     names
-}
-
-/// Waits until it is so.
-#[track_caller]
-fn wait_until(what: impl Fn() -> bool) {
-    let begun = Instant::now();
-    while !what() {
-        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", threads());
-        thread::sleep(Duration::from_millis(5));
-    }
 }
 
 /// A process with a thread of each kind: what keeps them, and their names.
@@ -108,7 +99,7 @@ fn each_has_a_name_and_blocks_all_signals() {
         let scratch = Scratch::new("guests-names");
         let (_kept, expected) = all_kinds(&scratch);
         // A thread gives itself its name.
-        wait_until(|| names() == expected);
+        eventually("threads end", || names() == expected);
         let all = thread::spawn(all_signals).join().unwrap();
         // The thread before may be there for a moment.
         let ours = |name: &String| expected.contains(&name.as_str());
@@ -159,7 +150,7 @@ fn waits_for_its_end() {
     unsafe { libc::alarm(30) };
     let scratch = Scratch::new("guests-signals");
     let (_kept, expected) = all_kinds(&scratch);
-    wait_until(|| names().len() == expected.len());
+    eventually("threads end", || names().len() == expected.len());
     // SAFETY: zero is a set.
     let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
     // SAFETY: writes the set.
@@ -180,10 +171,10 @@ fn none_is_left_when_what_they_work_for_is_gone() {
     in_child("none_is_left_when_what_they_work_for_is_gone", || {
         let scratch = Scratch::new("guests-left");
         let (kept, expected) = all_kinds(&scratch);
-        wait_until(|| names() == expected);
+        eventually("threads end", || names() == expected);
         let begun = Instant::now();
         drop(kept);
-        wait_until(|| threads().is_empty());
+        eventually("threads end", || threads().is_empty());
         assert!(begun.elapsed() < Duration::from_secs(3));
     });
 }
@@ -195,9 +186,9 @@ fn the_thread_of_a_ring_stays_for_the_last_who_has_it() {
         let keys = TicketKeys::random();
         let context = context(&Resumption::stateless(keys.clone()));
         drop(context);
-        wait_until(|| names() == ["ticket-keys"]);
+        eventually("threads end", || names() == ["ticket-keys"]);
         drop(keys);
-        wait_until(|| threads().is_empty());
+        eventually("threads end", || threads().is_empty());
     });
 }
 
@@ -210,7 +201,7 @@ fn none_is_left_of_a_store_that_was_hardly_there() {
             let redis = openssl_resumption::RedisStore::connect("redis://127.0.0.1:1").unwrap();
             drop(redis.plaintext());
         }
-        wait_until(|| threads().is_empty());
+        eventually("threads end", || threads().is_empty());
     });
 }
 
@@ -244,8 +235,9 @@ fn ends(name: &str, body: impl FnOnce()) -> Duration {
     }
     let mut child = Command::new(std::env::current_exe().unwrap());
     let child = child.args(["--exact", name, "--nocapture"]).env(CHILD, "1");
+    let child = child.stdout(Stdio::piped()).stderr(Stdio::piped());
     let begun = Instant::now();
-    let output = child.output().unwrap();
+    let output = output(start(child), name);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}: {said}", output.status);
     let took = begun.elapsed();
@@ -310,7 +302,7 @@ fn a_source_that_hangs_does_not_hold_up_the_end() {
             }
         })));
         HANGS.store(true, Relaxed);
-        wait_until(|| HUNG.load(Relaxed));
+        eventually("threads end", || HUNG.load(Relaxed));
     });
     // Beside the start, 1.5 s of the exit handler, and 1 s for the source.
     assert!(took < Duration::from_secs(8), "{took:?}");

@@ -2,16 +2,21 @@
 
 mod common;
 
+use std::ffi::{c_int, c_void};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::ptr;
+use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
 use common::child::with_clock;
 use common::process::run;
 use common::*;
+use foreign_types::ForeignTypeRef;
 use openssl::ssl::{
-    AlpnError, Ssl, SslContext, SslOptions, SslRef, SslStream, StatusType, select_next_proto,
+    AlpnError, ErrorCode, Ssl, SslContext, SslOptions, SslRef, SslStream, StatusType,
+    select_next_proto,
 };
 use openssl::x509::X509VerifyResult;
 use openssl_resumption::SslRefExt;
@@ -35,6 +40,20 @@ fn known(context: &SslContext, client: &Client, session: Option<&[u8]>) -> (Vec<
     })
 }
 
+#[allow(unsafe_code, reason = "the `openssl` crate does not have this")]
+fn group(ssl: &SslRef) -> i64 {
+    const SSL_CTRL_GET_NEGOTIATED_GROUP: i32 = 134;
+    // SAFETY: reads a field of a live SSL.
+    unsafe {
+        openssl_sys::SSL_ctrl(
+            ssl.as_ptr(),
+            SSL_CTRL_GET_NEGOTIATED_GROUP,
+            0,
+            ptr::null_mut(),
+        )
+    }
+}
+
 fn told(ssl: &SslRef) -> (bool, Vec<String>) {
     let certificate = ssl.peer_certificate().map(|it| it.to_der().unwrap().len());
     let what = vec![
@@ -42,6 +61,7 @@ fn told(ssl: &SslRef) -> (bool, Vec<String>) {
         format!("{:?}", ssl.selected_alpn_protocol()),
         format!("{:?}", ssl.verify_result() == X509VerifyResult::OK),
         format!("{certificate:?}"),
+        format!("{}", group(ssl)),
     ];
     (ssl.resumption().unwrap().is_resumed(), what)
 }
@@ -65,8 +85,11 @@ fn a_resumed_connection_tells_what_the_first_one_told() {
         let client = client.unwrap().server_name("shop.example");
         let (first, session) = known(&context, &client, None);
         let (second, _) = known(&context, &client, Some(&session));
-        assert_eq!(first, second, "{mode}");
+        // A resumption in TLS 1.2 negotiates no group.
+        let known = if kind == Kind::Tls13 { 5 } else { 4 };
+        assert_eq!(first[..known], second[..known], "{mode}");
         assert!(first[0].contains("shop.example") && first[2] == "true" && first[3] != "None");
+        assert_ne!(first[4], "0");
     }
 }
 
@@ -233,7 +256,7 @@ context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 context.check_hostname = False
 context.verify_mode = ssl.CERT_NONE
 context.minimum_version = ssl.TLSVersion.TLSv1_3
-for _ in range(50):
+for _ in range(200):
     tcp = socket.create_connection(("127.0.0.1", port))
     tls = context.wrap_socket(tcp)
     tls.sendall(b"all of it")
@@ -243,7 +266,7 @@ for _ in range(50):
 "#;
 
 #[test]
-fn a_client_that_leaves_at_once_fails_no_accept_and_loses_nothing() {
+fn a_client_that_leaves_at_once_fails_no_accept_and_what_it_closed_is_whole() {
     for (mode, policy) in modes() {
         for how in ["close", "reset"] {
             let context = context(&policy);
@@ -251,14 +274,14 @@ fn a_client_that_leaves_at_once_fails_no_accept_and_loses_nothing() {
             let port = listener.local_addr().unwrap().port().to_string();
             let served = thread::spawn(move || {
                 let serve = || serve_one(&context, listener.accept().unwrap().0);
-                (0..50).map(|_| serve()).collect::<Vec<_>>()
+                (0..200).map(|_| serve()).collect::<Vec<_>>()
             });
             let client = ["-c", LEAVES, &port, how];
             let output = run(std::process::Command::new("python3").args(client), b"");
             let complaint = String::from_utf8_lossy(&output.stderr);
             assert!(output.status.success(), "{complaint}");
             for read in served.join().unwrap() {
-                // What a reset takes with it that had not been read, is the system's to say.
+                // A reset takes with it what had not been read, with OpenSSL alone as well: nearly always.
                 let lost = how == "reset" && read.is_empty();
                 assert!(read == b"all of it" || lost, "{mode} {how}: {read:?}");
             }
@@ -280,6 +303,57 @@ fn serve_one(context: &SslContext, tcp: TcpStream) -> Vec<u8> {
     }
     let _ = stream.get_ref().shutdown(Shutdown::Both);
     read
+}
+
+/// As servers do that fetch a certificate first: the handshake is suspended, and goes on when it is called again.
+#[allow(unsafe_code, reason = "the `openssl` crate does not have this")]
+#[test]
+fn a_certificate_callback_that_suspends_resumes() {
+    unsafe extern "C" {
+        fn SSL_CTX_set_cert_cb(
+            context: *mut openssl_sys::SSL_CTX,
+            callback: unsafe extern "C" fn(*mut openssl_sys::SSL, *mut c_void) -> c_int,
+            suspensions: *mut c_void,
+        );
+    }
+    /// Suspends each handshake once.
+    unsafe extern "C" fn suspend(_: *mut openssl_sys::SSL, suspensions: *mut c_void) -> c_int {
+        // SAFETY: the counter that outlives the context.
+        let suspensions = unsafe { &*suspensions.cast::<AtomicI32>() };
+        match suspensions.fetch_add(1, Relaxed) % 2 {
+            0 => -1,
+            _ => 1,
+        }
+    }
+    for (mode, policy, kind) in resuming_clients() {
+        let suspensions = AtomicI32::new(0);
+        let context = context_with(&policy, |builder| {
+            let count = (&raw const suspensions).cast_mut().cast();
+            // SAFETY: the callback is one for this argument, which lives as long as the context is used.
+            unsafe { SSL_CTX_set_cert_cb(builder.as_ptr(), suspend, count) };
+        });
+        let client = Client::new(kind).unwrap();
+        let visit = |session: Option<&[u8]>| {
+            let (near, far) = std::os::unix::net::UnixStream::pair().unwrap();
+            thread::scope(|scope| {
+                let server = scope.spawn(|| {
+                    let mut stream = SslStream::new(Ssl::new(&context).unwrap(), far).unwrap();
+                    while let Err(error) = stream.accept() {
+                        // `SSL_ERROR_WANT_X509_LOOKUP`
+                        assert_eq!(error.code(), ErrorCode::from_raw(4), "{mode}: {error}");
+                    }
+                    stream.shutdown().unwrap();
+                });
+                let stream = client.connect(near, session).unwrap();
+                let mut seen = client.finish(stream).unwrap();
+                server.join().unwrap();
+                (seen.resumed, seen.sessions.pop())
+            })
+        };
+        let (_, session) = visit(None);
+        assert_eq!(suspensions.load(Relaxed), 2, "{mode}");
+        assert!(visit(session.as_deref()).0, "{mode}");
+    }
 }
 
 /// OpenSSL 3.5 and later: `cargo test --features vendored`.

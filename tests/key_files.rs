@@ -6,9 +6,9 @@ mod common;
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 use common::process::Scratch;
+use common::programs::eventually;
 use common::*;
 use openssl::base64;
 use openssl::ssl::SslContext;
@@ -212,16 +212,7 @@ fn hosts_that_get_their_files_one_after_the_other_resume_each_others_sessions() 
 }
 
 /// Waits until that is so, as long as the documentation says that a change takes.
-#[track_caller]
-fn within_10_seconds(what: &str, mut holds: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !holds() {
-        assert!(begun.elapsed() < Duration::from_secs(10), "{what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
-/// The only test here that waits for the clock.
+/// It waits for the clock, as the one below does.
 #[test]
 fn a_fleet_follows_its_files() {
     let dialect = KeyDialect::Nginx;
@@ -236,7 +227,7 @@ fn a_fleet_follows_its_files() {
         .map(|(_, client)| meet(&hosts[0].context, client, None));
     let everywhere = |n: u8| {
         let seals = |host| sealing(host, &clients[0].1) == [n; 16];
-        within_10_seconds(&format!("all seal with {n}"), || hosts.iter().all(seals));
+        eventually(&format!("all seal with {n}"), || hosts.iter().all(seals));
     };
 
     rotate([2, 1]);
@@ -271,7 +262,7 @@ fn a_fleet_follows_its_files() {
     // A file is lost: the hosts say so, and go on.
     let last = meet(&hosts[0].context, &clients[1].1, None);
     fs::remove_file(&paths[0]).unwrap();
-    within_10_seconds("the loss is told", || {
+    eventually("the loss is told", || {
         hosts.iter().all(|host| host.keys.last_error().is_some())
     });
     for host in &hosts {
@@ -282,6 +273,31 @@ fn a_fleet_follows_its_files() {
         let error = host.keys.last_error().unwrap().to_string();
         assert!(error.contains("0.key: No such file"), "{error}");
     }
+}
+
+/// A mounted secret: the file is a link into `..data`, which is a link to a folder, and is replaced by another.
+#[cfg(unix)]
+#[test]
+fn a_fleet_follows_the_links_of_kubernetes() {
+    use std::os::unix::fs::symlink;
+    let scratch = Scratch::new("kubernetes");
+    let path = |name: &str| scratch.0.join(name);
+    let swap = |n: u8, version: &str| {
+        fs::create_dir(path(version)).unwrap();
+        fs::write(path(version).join("ticket.key"), key(n, 80)).unwrap();
+        symlink(version, path("..data_tmp")).unwrap();
+        fs::rename(path("..data_tmp"), path("..data")).unwrap();
+    };
+    swap(1, "..2026_11_27_one");
+    symlink("..data/ticket.key", path("ticket.key")).unwrap();
+    let host = Host::new(KeyDialect::Nginx, &[path("ticket.key")]);
+    let client = Client::new(Kind::Tls13).unwrap();
+    let sealed = || sealed_under(&meet(&host.context, &client, None));
+    assert_eq!(sealed(), [1; 16]);
+    swap(2, "..2026_11_27_two");
+    fs::remove_dir_all(path("..2026_11_27_one")).unwrap();
+    eventually("the new key seals", || sealed() == [2; 16]);
+    assert_eq!(host.keys.last_error().map(|error| error.to_string()), None);
 }
 
 #[test]

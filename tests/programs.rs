@@ -4,10 +4,11 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread;
+use std::time::Duration;
 
-use common::programs::{NEEDED, Over, missing, output, start};
+use common::programs::{NEEDED, Over, end_within, missing, output, start};
 
 fn file(name: &str) -> String {
     std::fs::read_to_string(format!("{}/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
@@ -38,9 +39,12 @@ fn what_ci_installs_has_all_that_the_tests_need() {
         // The published package has no `.ci`.
         return;
     };
-    let needs = run.lines().filter_map(|line| line.strip_prefix("need "));
+    // What is behind the check, which may name a program as its package is called.
+    let needs = run
+        .lines()
+        .filter_map(|line| line.strip_prefix("need '")?.split_once("' "));
     let installed: BTreeSet<_> = needs
-        .flat_map(|need| need.split([' ', '\'', '"']))
+        .flat_map(|(_, packages)| packages.split(' '))
         .collect();
     for (what, package) in NEEDED {
         assert!(installed.contains(package), "{what}: {package}");
@@ -60,8 +64,51 @@ fn a_program_that_is_missing_is_named_with_its_package() {
 fn what_a_program_says_is_read_to_its_end() {
     let mut echo = Command::new("sh");
     echo.args(["-c", "echo one; sleep 0.1; echo two"]);
-    let said = output(start(echo.stdout(std::process::Stdio::piped())), "sh");
+    let said = output(start(echo.stdout(Stdio::piped())), "sh");
     assert_eq!(said.stdout, b"one\ntwo\n");
+}
+
+/// A test that waits for what never comes.
+#[test]
+fn a_binary_that_hangs_ends_and_says_so() {
+    const CHILD: &str = "OPENSSL_RESUMPTION_HANGS";
+    if std::env::var_os(CHILD).is_some() {
+        end_within(Duration::from_millis(100));
+        loop {
+            thread::park();
+        }
+    }
+    let name = "a_binary_that_hangs_ends_and_says_so";
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", name, "--nocapture"]).env(CHILD, "1");
+    child.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let output = output(start(&mut child), name);
+    assert_eq!(output.status.code(), Some(101));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("the machine is too busy"), "{said}");
+}
+
+/// Each program is started where its absence is told.
+#[test]
+fn tests_start_programs_in_one_place() {
+    let tests = concat!(env!("CARGO_MANIFEST_DIR"), "/tests");
+    let mut folders = vec![std::path::PathBuf::from(tests)];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if !path.ends_with("programs.rs") {
+                let code = std::fs::read_to_string(&path).unwrap();
+                let stray = code.lines().find(|line| {
+                    [".spawn().unwrap", ".output().unwrap", ".status().unwrap"]
+                        .iter()
+                        .any(|call| line.contains(call))
+                });
+                assert_eq!(stray, None, "{}", path.display());
+            }
+        }
+    }
 }
 
 /// Without the guard this one runs for ever.

@@ -49,63 +49,29 @@ impl SessionStore for Noted {
     }
 }
 
-/// The same store under whatever goes over a store.
-fn stores(puts: &Puts) -> Vec<Box<dyn SessionStore>> {
+/// The same store under whatever goes over a store. The last one writes later.
+fn stores(puts: &Puts) -> (Vec<Arc<dyn SessionStore>>, Arc<WriteBehind<Noted>>) {
     let noted = || Noted(MemoryStore::default(), Arc::clone(puts));
-    vec![
-        Box::new(noted()),
-        Box::new(Arc::new(noted())),
-        Box::new(Sealed::new(noted(), [[7; 32]]).unwrap()),
-        Box::new(CircuitBreaker::new(noted())),
-        Box::new(Tiered::new(MemoryStore::default(), noted())),
-        Box::new(Tiered::new(noted(), MemoryStore::default())),
-        Box::new(Flushed(WriteBehind::new(noted()))),
-    ]
-}
-
-/// So that what was put is there to be seen.
-struct Flushed(WriteBehind<Noted>);
-
-impl SessionStore for Flushed {
-    fn put(&self, key: &SessionKey, session: Session) -> Result<(), StoreError> {
-        self.0.put(key, session)?;
-        assert_eq!(self.0.flush(Duration::from_secs(60)), 0);
-        Ok(())
-    }
-
-    fn put_successor(
-        &self,
-        key: &SessionKey,
-        session: Session,
-        used: &SessionKey,
-    ) -> Result<(), StoreError> {
-        self.0.put_successor(key, session, used)?;
-        assert_eq!(self.0.flush(Duration::from_secs(60)), 0);
-        Ok(())
-    }
-
-    fn get(&self, key: &SessionKey) -> Result<Option<Session>, StoreError> {
-        self.0.get(key)
-    }
-
-    fn remove(&self, key: &SessionKey) -> Result<(), StoreError> {
-        self.0.remove(key)
-    }
-
-    fn take(&self, key: &SessionKey) -> Result<Option<Session>, StoreError> {
-        self.0.take(key)
-    }
-
-    fn takes_once(&self) -> bool {
-        true
-    }
+    // One thread does the writes in their order.
+    let behind = Arc::new(WriteBehind::new(noted()).workers(1));
+    let stores: Vec<Arc<dyn SessionStore>> = vec![
+        Arc::new(noted()),
+        Arc::new(Box::new(noted())),
+        Arc::new(Sealed::new(noted(), [[7; 32]]).unwrap()),
+        Arc::new(CircuitBreaker::new(noted())),
+        Arc::new(Tiered::new(MemoryStore::default(), noted())),
+        Arc::new(Tiered::new(noted(), MemoryStore::default())),
+        behind.clone(),
+    ];
+    (stores, behind)
 }
 
 #[test]
 fn a_resumption_in_tls_1_3_says_which_session_it_used() {
     let puts = Puts::default();
     for single_use in [false, true] {
-        for (i, store) in stores(&puts).into_iter().enumerate() {
+        let (stores, behind) = stores(&puts);
+        for (i, store) in stores.into_iter().enumerate() {
             puts.lock().unwrap().clear();
             let context = context(&Resumption::stateful(store).single_use(single_use));
             let client = Client::new(Kind::Tls13).unwrap();
@@ -117,6 +83,7 @@ fn a_resumption_in_tls_1_3_says_which_session_it_used() {
             // One that does not resume succeeds none.
             let other = client.server_name("another.example");
             assert!(!meet(&context, &other, met.next()).server_reused);
+            assert_eq!(behind.flush(Duration::from_secs(60)), 0);
             let puts = puts.lock().unwrap();
             let [first, second, third, fourth] = puts[..] else {
                 panic!("{i}: {puts:?}");
@@ -133,11 +100,13 @@ fn a_resumption_in_tls_1_3_says_which_session_it_used() {
 #[test]
 fn a_resumption_in_tls_1_2_makes_no_session() {
     let puts = Puts::default();
-    for store in stores(&puts) {
+    let (stores, behind) = stores(&puts);
+    for store in stores {
         puts.lock().unwrap().clear();
         let context = context(&Resumption::stateful(store));
         let [_, second] = meet_twice(&context, &Client::new(Kind::Tls12).unwrap());
         assert!(second.server_reused);
+        assert_eq!(behind.flush(Duration::from_secs(60)), 0);
         assert_eq!(puts.lock().unwrap().len(), 1);
     }
 }

@@ -620,7 +620,7 @@ fn wrong_arguments_are_refused_with_a_sentence() {
             assert!(said.contains(word), "{line}: no {word:?} in: {said}");
         }
     }
-    let none = Command::new(example("ticket_keys")).output().unwrap();
+    let none = run(&mut Command::new(example("ticket_keys")), b"");
     assert_eq!(none.status.code(), Some(2));
     assert!(desk.names().is_empty());
 

@@ -4,9 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::programs;
+use super::programs::{self, CHILD};
 
-const CHILD: &str = "OPENSSL_RESUMPTION_CHILD";
 const CLOCK: &str = "FAKETIME_TIMESTAMP_FILE";
 const DONE: &str = "the body has run";
 
@@ -33,6 +32,7 @@ pub fn with_clock(name: &str, body: impl FnOnce(&Clock)) {
 }
 
 fn run(name: &str, prepare: impl FnOnce(&mut Command), body: impl FnOnce()) {
+    programs::end_in_time();
     if std::env::var_os(CHILD).is_some() {
         body();
         eprintln!("{DONE}");

@@ -40,6 +40,7 @@ pub use session::*;
 
 /// What most servers begin with.
 pub fn acceptor() -> SslAcceptorBuilder {
+    programs::end_in_time();
     let mut builder = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server()).unwrap();
     builder.set_certificate(&identity().cert).unwrap();
     builder.set_private_key(&identity().key).unwrap();

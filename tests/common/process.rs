@@ -53,7 +53,7 @@ impl Server {
     }
 
     pub fn run(command: &mut Command) -> Self {
-        let process = command.stdout(Stdio::piped()).spawn().unwrap();
+        let process = programs::start(command.stdout(Stdio::piped()));
         let address = SocketAddr::from(([0; 4], 0));
         let mut server = Self { process, address };
         let line = server.line();

@@ -2,12 +2,13 @@
 
 use std::io::ErrorKind;
 use std::process::{Child, Command, Output};
+use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// What a test needs that is not of Rust, and the package of Debian that has it. The README's `apt-get` lines are
+/// What a test needs that is not of Rust, beside a shell, and the package of Debian that has it. The README's `apt-get` lines are
 /// held against this, and so is `.ci/run`.
 pub const NEEDED: [(&str, &str); 9] = [
     ("openssl", "openssl"),
@@ -21,8 +22,33 @@ pub const NEEDED: [(&str, &str); 9] = [
     ("chromium", "chromium"),
 ];
 
+/// Set in the process of a test that runs again in one of its own.
+pub const CHILD: &str = "OPENSSL_RESUMPTION_CHILD";
+
 /// Nothing that a test starts and waits for takes so long, on however busy a machine.
 const PATIENCE: Duration = Duration::from_secs(600);
+
+/// No binary of tests takes so long either, on however busy a machine.
+const ALL_PATIENCE: Duration = Duration::from_secs(30 * 60);
+
+/// Sees to it that the process comes to an end, whatever its tests wait for. Called by what all of them begin with.
+pub fn end_in_time() {
+    // A child ends with its parent, and its tests may count threads.
+    if std::env::var_os(CHILD).is_none() {
+        static ONCE: Once = Once::new();
+        ONCE.call_once(|| end_within(ALL_PATIENCE));
+    }
+}
+
+pub fn end_within(patience: Duration) {
+    thread::spawn(move || {
+        thread::sleep(patience);
+        eprintln!(
+            "no end within {patience:?}: the tests hang that have begun and not ended, or the machine is too busy"
+        );
+        std::process::exit(101);
+    });
+}
 
 /// What to say where this is missing.
 pub fn missing(what: &str) -> String {
@@ -36,6 +62,7 @@ pub fn missing(what: &str) -> String {
 /// Starts a program.
 #[track_caller]
 pub fn start(command: &mut Command) -> Child {
+    end_in_time();
     match command.spawn() {
         Ok(child) => child,
         Err(error) => {
@@ -67,6 +94,20 @@ pub fn output(child: Child, name: &str) -> Output {
         "{name} has not come to its end within {PATIENCE:?}: it hangs, or the machine is too busy"
     );
     output.unwrap()
+}
+
+/// Waits until it is so.
+#[track_caller]
+pub fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        let waited = begun.elapsed();
+        assert!(
+            waited < Duration::from_secs(60),
+            "not so after {waited:?}, or the machine is too busy: {what}"
+        );
+        thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// Sends a signal, as `kill` does, which not every system has.

@@ -7,6 +7,7 @@ use openssl_resumption::{KeySource, RedisKeys, RedisStore, Resumption};
 
 use crate::SECRET;
 use crate::common::process::{Scratch, Server};
+use crate::common::programs::eventually;
 use crate::common::{Client, Kind, context, meet, mint};
 use crate::load::{KINDS, on_time, visit};
 use crate::proxy::{FORWARDS, Proxy, SWALLOWS};
@@ -60,12 +61,22 @@ fn tls_with_a_user_a_password_and_a_database() {
                 command.env("SSL_CERT_FILE", &ca);
             })
         });
-        thread::sleep(Duration::from_millis(500));
+        let connected = || {
+            redis
+                .ask::<String>("CLIENT LIST")
+                .matches("user=app")
+                .count()
+        };
+        // Sixteen of each are for sessions.
+        eventually("all are connected", || connected() >= 32);
         for kind in KINDS.into_iter().chain([Kind::Tls12WithoutTickets]) {
             let client = Client::new(kind).unwrap();
+            let sets = redis.calls("set");
             let first = visit(trusting[0].address, &client, None).unwrap();
             assert!(first.page["key_warning"].is_null(), "{}", first.page);
-            thread::sleep(Duration::from_millis(300));
+            if kind == Kind::Tls12WithoutTickets {
+                eventually("its session is written", || redis.calls("set") > sets);
+            }
             let second = visit(trusting[1].address, &client, first.session.as_deref());
             let page = second.unwrap().page;
             assert_eq!(page["resumed"], true, "{kind:?}: {page}");

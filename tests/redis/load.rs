@@ -36,7 +36,10 @@ pub(crate) fn on_time(test: impl Fn()) {
         let (result, late) = watched(|| catch_unwind(AssertUnwindSafe(&test)));
         match result {
             Ok(()) => return,
-            Err(panic) if attempt == 6 || late < DEADLINE / 2 => resume_unwind(panic),
+            Err(panic) if late < DEADLINE / 2 => resume_unwind(panic),
+            Err(_) if attempt == 6 => {
+                panic!("the machine is too busy: a sleep ended late by {late:?}")
+            }
             Err(_) => println!("a sleep ended late by {late:?}: once more"),
         }
         // A minute at most, for a second in which sleeps end in time.

@@ -9,6 +9,7 @@
 mod common;
 
 mod address;
+mod answers;
 mod deadlines;
 mod errors;
 mod faults;

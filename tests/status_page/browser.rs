@@ -54,7 +54,9 @@ impl Browser {
         } } });
         let answer = browser
             .try_call("POST", "", Some(&wanted))
-            .unwrap_or_else(|e| panic!("{e}; if that is because {}", missing("chromium")));
+            .unwrap_or_else(|e| {
+                panic!("chromedriver has no browser: {e} ({})", missing("chromium"))
+            });
         browser.session = format!("/{}", answer["sessionId"].as_str().unwrap());
         browser
     }
