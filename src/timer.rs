@@ -224,22 +224,27 @@ mod tests {
         while counted.1.load(Relaxed) < 3 && Instant::now() < patience {
             thread::yield_now();
         }
-        assert_eq!(counted.1.load(Relaxed) % 3, 0);
-        assert_eq!(Arc::weak_count(&counted), 1, "known once");
+        assert!(counted.1.load(Relaxed) >= 3, "or the machine is too busy");
+        // Between two steps of the thread, which may look at any time.
+        let known = step(|| Arc::weak_count(&counted));
+        assert_eq!(known, 1, "known once");
     }
 
     #[test]
     fn what_is_empty_is_let_go_of_until_something_is_put_in() {
         let counted = Arc::new(Counted::default());
+        // Between two steps of the thread, which may look at any time.
+        let is_known = || step(|| counted.0.0.load(Relaxed)) != 0;
+        let is_to_be = || step(|| is_to_be_watched(&*counted));
         watch(&counted);
-        assert_ne!(counted.0.0.load(Relaxed), 0);
+        assert!(is_known());
         counted.2.store(true, Relaxed);
-        assert!(!is_to_be_watched(&*counted));
-        assert_eq!(counted.0.0.load(Relaxed), 0);
+        assert!(!is_to_be());
+        assert!(!is_known());
         counted.2.store(false, Relaxed);
         watch(&counted);
-        assert_ne!(counted.0.0.load(Relaxed), 0);
-        assert!(is_to_be_watched(&*counted));
-        assert_ne!(counted.0.0.load(Relaxed), 0);
+        assert!(is_known());
+        assert!(is_to_be());
+        assert!(is_known());
     }
 }
