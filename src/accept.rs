@@ -138,11 +138,11 @@ where
 
 /// Counts a context whose ClientHello callback is not ours any more, and does not call us.
 fn notice_other_callback(ssl: &SslRef) {
-    if let Some(connection) = ffi::connection(ssl)
-        && connection.policy().suspension.install
-        && connection.policy().store().is_some()
-        && !connection.asks_ahead()
-    {
+    let Some(connection) = ffi::connection(ssl) else {
+        return;
+    };
+    let policy = connection.policy();
+    if policy.suspension.install && policy.store().is_some() && !connection.asks_ahead() {
         connection.owner().notice(Setting::ClientHelloCallback);
     }
 }
@@ -257,13 +257,14 @@ pub(crate) fn install(builder: &mut SslContextBuilder, policy: &Resumption) {
 
 fn client_hello(ssl: &mut SslRef) -> ClientHelloResponse {
     let suspend = ffi::shielded(false, || {
-        if ffi::may_suspend(ssl)
-            && let Some(connection) = ffi::connection_mut(ssl)
-        {
-            connection.ask_ahead();
-            return Lookups::due(ssl).is_some();
+        if !ffi::may_suspend(ssl) {
+            return false;
         }
-        false
+        let Some(connection) = ffi::connection_mut(ssl) else {
+            return false;
+        };
+        connection.ask_ahead();
+        Lookups::due(ssl).is_some()
     });
     if suspend {
         ClientHelloResponse::RETRY

@@ -184,9 +184,8 @@ pub(crate) fn admit(ssl: &SslRef, session: &SslSessionRef, here: &Here) -> Resul
             _ => return Err(Reason::OtherBinding),
         }
     }
-    if policy.forgotten().is_listing()
-        && let Some(credential) = ffi::credential(session)
-    {
+    let listing = policy.forgotten().is_listing();
+    if let Some(credential) = ffi::credential(session).filter(|_| listing) {
         // What cannot be hashed cannot be told from what is forgotten.
         let digest = credential.sha256();
         if digest.is_none_or(|digest| policy.forgotten().is_forgotten(&digest, stamp.time)) {

@@ -111,9 +111,10 @@ impl Masters {
             None => Kind::Fresh,
         };
         gone.extend(kept.insert(key, kind, Arc::new(master)));
-        while kept.bytes() > limit
-            && let Some((_, evicted)) = kept.evict(key)
-        {
+        while kept.bytes() > limit {
+            let Some((_, evicted)) = kept.evict(key) else {
+                break;
+            };
             gone.push(evicted);
         }
         drop(kept);

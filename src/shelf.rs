@@ -104,9 +104,7 @@ impl<V: Item> Shelf<V> {
         self.bytes += item.size();
         self.fresh += usize::from(kind == Kind::Fresh);
         self.on_spoke[spoke(hangs) as usize] += 1;
-        if let Some(left) = &mut self.left
-            && spoke(hangs) == spoke(self.swept)
-        {
+        if let Some(left) = (self.left.as_mut()).filter(|_| spoke(hangs) == spoke(self.swept)) {
             // A sweep is interrupted at this spoke, and is to come to this one too.
             *left += 1;
         }
@@ -190,9 +188,7 @@ impl<V: Item> Shelf<V> {
         loop {
             let at = spoke(self.swept);
             let mut left = self.left.unwrap_or(self.on_spoke[at as usize]);
-            while left > 0
-                && let Some(number) = self.wheel.first(at)
-            {
+            while let Some(number) = self.wheel.first(at).filter(|_| left > 0) {
                 if looks == 0 {
                     self.left = Some(left);
                     return true;

@@ -273,17 +273,18 @@ fn decode(
 /// change within one word shows, because each step can be undone.
 fn checksum(key: &SessionKey, ends: SystemTime, der: &[u8]) -> [u8; CHECKSUM_LEN] {
     let key = key.as_bytes().first_chunk().expect("8 is less than 32");
-    let (words, rest) = der.as_chunks();
-    let mut last = [0; 8];
+    let words = der.chunks_exact(8);
+    let (rest, mut last) = (words.remainder(), [0; 8]);
     last[..rest.len()].copy_from_slice(rest);
-    let step = |hash: u64, word: &[u8; 8]| {
-        let hash = (hash ^ u64::from_le_bytes(*word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let words = words.map(|word| word.try_into().expect("8 bytes each"));
+    let step = |hash: u64, word: [u8; 8]| {
+        let hash = (hash ^ u64::from_le_bytes(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         // Its highest bits come from all of the word, its lowest from the lowest alone.
         hash ^ (hash >> 32)
     };
     let ends = unix_seconds(ends).to_le_bytes();
-    let hash = words.iter().fold(step(der.len() as u64, &ends), step);
-    let hash = step(hash, &last);
+    let hash = words.fold(step(der.len() as u64, ends), step);
+    let hash = step(hash, last);
     (u64::from_be_bytes(*key) ^ hash).to_be_bytes()
 }
 

@@ -605,10 +605,9 @@ mod freed {
         }
 
         unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-            if let Ok(Some(kept)) =
-                KEPT.try_with(|kept| kept.get().or_else(|| EVERYWHERE.get().copied()))
-                && !KEEPING.replace(true)
-            {
+            let kept = KEPT.try_with(|kept| kept.get().or_else(|| EVERYWHERE.get().copied()));
+            let kept = kept.ok().flatten();
+            if let Some(kept) = kept.filter(|_| !KEEPING.replace(true)) {
                 let bytes = (0..layout.size()).map(|at| read(block.wrapping_add(at)));
                 kept.lock().unwrap().push(bytes.collect());
                 KEEPING.set(false);

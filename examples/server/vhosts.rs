@@ -127,7 +127,7 @@ fn offered_name(ssl: &SslRef) -> Option<&str> {
 fn host_name(extension: &[u8]) -> Option<&str> {
     let entry = after_length(extension)?;
     let name = after_length(entry.strip_prefix(&[0])?)?;
-    str::from_utf8(name).ok()
+    std::str::from_utf8(name).ok()
 }
 
 /// What follows a length of two bytes, if it has that length.

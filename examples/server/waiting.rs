@@ -114,10 +114,9 @@ impl<'a> Waiting<'a> {
     }
 
     fn send_to_workers(&mut self, key: usize) {
-        if let Some(connection) = self.connections.remove(&key)
-            && self.to_workers.send(connection).is_err()
-        {
-            self.open -= 1;
+        if let Some(connection) = self.connections.remove(&key) {
+            let sent = self.to_workers.send(connection);
+            self.open -= usize::from(sent.is_err());
         }
     }
 

@@ -47,13 +47,13 @@ fn has_tls13(extension: &[u8]) -> bool {
 fn stateful_tickets(extension: &[u8]) -> Vec<Identity> {
     let mut tickets = Vec::new();
     let mut identities = vector(extension).map_or(&[][..], |(identities, _binders)| identities);
-    while tickets.len() < MAX_CANDIDATES
-        && let Some((identity, [_, _, _, _, rest @ ..])) = vector(identities)
-    {
-        if let Ok(ticket) = identity.try_into()
-            && !tickets.contains(&ticket)
-        {
-            tickets.push(ticket);
+    while let Some((identity, [_, _, _, _, rest @ ..])) = vector(identities) {
+        if tickets.len() == MAX_CANDIDATES {
+            break;
+        }
+        match identity.try_into() {
+            Ok(ticket) if !tickets.contains(&ticket) => tickets.push(ticket),
+            _ => {}
         }
         identities = rest;
     }

@@ -91,11 +91,8 @@ fn done(ssl: &mut SslRef) -> Option<()> {
         binding::note_full_handshake(ssl, connection(ssl)?);
     }
     connection_mut(ssl)?.complete(version, reused, resumed);
-    if first
-        && version == SslVersion::TLS1_3
-        && resumed.is_none()
-        && let Some(session) = ssl.session()
-    {
+    let is_new = first && version == SslVersion::TLS1_3 && resumed.is_none();
+    if let Some(session) = ssl.session().filter(|_| is_new) {
         // Now, for all tickets that are still to come.
         binding::stamp_session(ssl, session);
     }
@@ -165,10 +162,10 @@ fn step(ssl: &mut SslRef) {
 /// Before TLS 1.3 tickets are due; an error leaves the client some that will be declined.
 fn deny_tickets(ssl: &mut SslRef) {
     let tickets = ssl.num_tickets();
-    if tickets > 0
-        && ssl.set_num_tickets(0).is_ok()
-        && let Some(connection) = connection_mut(ssl)
-    {
+    if tickets == 0 || ssl.set_num_tickets(0).is_err() {
+        return;
+    }
+    if let Some(connection) = connection_mut(ssl) {
         connection.deny_tickets(tickets);
     }
 }
@@ -195,10 +192,8 @@ fn notice_ticket_callbacks(ssl: &SslRef, connection: &Connection) {
 /// Notices if the handshake that OpenSSL calls us in was never reported to us: its context, or the
 /// connection, has another info callback. Without a `Connection` nothing is stored and nothing resumes.
 fn notice_info_callback(ssl: &SslRef) {
-    if connection(ssl).is_none()
-        && ssl.is_server()
-        && let Some(applied) = applied(ssl.ssl_context())
-    {
+    let is_unknown = || connection(ssl).is_none() && ssl.is_server();
+    if let Some(applied) = applied(ssl.ssl_context()).filter(|_| is_unknown()) {
         applied.notice(Setting::InfoCallback);
     }
 }
@@ -282,9 +277,10 @@ pub(super) unsafe extern "C" fn new_session(
         notice_info_callback(ssl);
         // SAFETY: live for the call.
         let session = unsafe { SslSessionRef::from_ptr(session) };
-        if let Some(key) = stateful::new_session(ssl, session)
-            && let Some(connection) = connection_mut(ssl)
-        {
+        let Some(key) = stateful::new_session(ssl, session) else {
+            return;
+        };
+        if let Some(connection) = connection_mut(ssl) {
             connection.made(key, session.protocol_version() == SslVersion::TLS1_3);
         }
     });
@@ -435,10 +431,13 @@ fn has_second_look(ssl: &mut SslRef) -> bool {
         })
     }));
     let goes_on = looked.unwrap_or(false);
-    if !goes_on && let Some(connection) = connection_mut(ssl) {
+    if goes_on {
+        return true;
+    }
+    if let Some(connection) = connection_mut(ssl) {
         connection.fail_closed();
     }
-    goes_on
+    false
 }
 
 /// `SSL_CTX_set_allow_early_data_cb`: everything else is right for early data. It could be

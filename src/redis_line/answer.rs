@@ -62,7 +62,7 @@ fn line(reader: &mut impl BufRead) -> io::Result<Vec<u8>> {
 }
 
 fn int(text: &[u8]) -> io::Result<i64> {
-    let text = str::from_utf8(text).ok();
+    let text = std::str::from_utf8(text).ok();
     text.and_then(|text| text.parse().ok())
         .ok_or_else(|| wrong("not a number of Redis"))
 }

@@ -204,10 +204,11 @@ impl Shelves {
         let first = self.number(first);
         let mut shelves = (first..self.shelves.len()).chain(0..first);
         let mut next = shelves.next();
-        while (self.entries.load(Relaxed) > self.max_entries
-            || self.bytes.load(Relaxed) > self.max_bytes)
-            && let Some(number) = next
-        {
+        let is_over = || {
+            self.entries.load(Relaxed) > self.max_entries
+                || self.bytes.load(Relaxed) > self.max_bytes
+        };
+        while let Some(number) = next.filter(|_| is_over()) {
             let evicted = self.shelves[number].lock().evict(key);
             match evicted {
                 Some((kind, session)) => {

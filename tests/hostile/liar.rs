@@ -61,14 +61,15 @@ impl Lie {
         };
         let forge = |record: &mut Vec<u8>, der: &[u8]| {
             record.truncate(HEADER);
-            let (words, rest) = der.as_chunks();
-            let mut last = [0; 8];
+            let words = der.chunks_exact(8);
+            let (rest, mut last) = (words.remainder(), [0; 8]);
             last[..rest.len()].copy_from_slice(rest);
             let ends: [u8; 8] = record[1..].try_into().expect("a header");
             let ends = u64::from_be_bytes(ends).to_le_bytes();
-            let words = [&ends].into_iter().chain(words).chain([&last]);
-            let hash = words.fold(der.len() as u64, |hash, word| {
-                let word = u64::from_le_bytes(*word);
+            let words = words.map(|word| word.try_into().expect("8 bytes each"));
+            let words = [ends].into_iter().chain(words).chain([last]);
+            let hash = words.fold(der.len() as u64, |hash, word: [u8; 8]| {
+                let word = u64::from_le_bytes(word);
                 let hash = (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
                 hash ^ (hash >> 32)
             });

@@ -151,9 +151,10 @@ impl Queue {
     /// The inner store gave this session away. If it is the one that is being written (the take
     /// began before the put then), it is not to be had here any more.
     pub(super) fn taken(&mut self, key: &SessionKey, taken: &Session) {
-        if let Some(write) = self.writing.get_mut(key)
-            && write.session().map(Session::as_bytes) == Some(taken.as_bytes())
-        {
+        let Some(write) = self.writing.get_mut(key) else {
+            return;
+        };
+        if write.session().map(Session::as_bytes) == Some(taken.as_bytes()) {
             *write = Write::Remove;
         }
     }

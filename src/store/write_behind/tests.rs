@@ -146,7 +146,8 @@ impl World {
                 written.map(|()| None).unwrap()
             }
             Op::Get if at.at_inner => self.inner,
-            Op::Take if let Some(n) = at.taken => {
+            Op::Take if at.taken.is_some() => {
+                let n = at.taken.expect("as the guard says");
                 self.queue.taken(&key(0), &session(n));
                 Some(n)
             }
