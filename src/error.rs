@@ -1,3 +1,5 @@
+//! Why a policy was refused.
+
 use std::error::Error as StdError;
 use std::fmt::{self, Display};
 use std::time::Duration;
@@ -5,19 +7,6 @@ use std::time::Duration;
 use openssl::error::ErrorStack;
 
 use crate::keys::KeyError;
-
-/// The text of an error that may quote somebody else: in one line, and of 300 characters at most.
-pub(crate) fn printable(error: impl Display) -> String {
-    let text = error.to_string();
-    let printable = |c: char| {
-        if c.is_control() {
-            char::REPLACEMENT_CHARACTER
-        } else {
-            c
-        }
-    };
-    text.chars().take(300).map(printable).collect()
-}
 
 /// Why [`set_resumption`](crate::SslContextBuilderExt::set_resumption) refused a policy.
 ///

@@ -72,7 +72,7 @@
 use ::metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 
 use crate::outcome::{Handshake, Outcome};
-use crate::stats::Stats;
+use crate::policy::Stats;
 use crate::store::Usage;
 
 const HANDSHAKES: &str = "tls_resumption_handshakes_total";

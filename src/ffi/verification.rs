@@ -1,19 +1,14 @@
-//! What clients are verified against.
+//! How clients are verified: what is asked, against what, by whom and by which rules.
 
 use std::ffi::{CStr, c_char};
 use std::ptr;
 
-use foreign_types::{ForeignType, ForeignTypeRef};
-use openssl::error::ErrorStack;
-use openssl::hash::MessageDigest;
+use foreign_types::ForeignTypeRef;
 use openssl::sha::Sha256;
-use openssl::ssl::{SslContextRef, SslRef, SslVerifyMode, SslVersion};
-use openssl::stack::StackRef;
-use openssl::x509::store::X509Store;
-use openssl::x509::verify::{X509VerifyParam, X509VerifyParamRef};
-use openssl::x509::{X509Name, X509NameRef, X509PurposeId, X509Ref};
+use openssl::ssl::{SslRef, SslVerifyMode, SslVersion};
 use openssl_sys as sys;
 
+use super::authorities::{ca_names, ca_store};
 use super::declare::*;
 
 pub(crate) fn verify_mode(ssl: &SslRef) -> SslVerifyMode {
@@ -28,11 +23,11 @@ pub(crate) fn verify_mode(ssl: &SslRef) -> SslVerifyMode {
     verify
 }
 
-/// The verify mode that a context gives its connections.
-pub(crate) fn verify_mode_of(context: &SslContextRef) -> SslVerifyMode {
-    // SAFETY: reads a field of a live context.
-    let mode = unsafe { sys::SSL_CTX_get_verify_mode(context.as_ptr()) };
-    SslVerifyMode::from_bits_truncate(mode)
+/// Whether a certificate is asked for after the handshake in TLS 1.3, and in it before.
+pub(crate) fn asks_after_handshake(ssl: &SslRef) -> bool {
+    // SAFETY: reads a field of a live SSL.
+    let mode = unsafe { sys::SSL_get_verify_mode(ssl.as_ptr()) };
+    mode & SSL_VERIFY_POST_HANDSHAKE != 0
 }
 
 /// How the client of a connection is verified: against which store and names of CAs, told apart by where
@@ -164,66 +159,6 @@ fn names_in(param: *mut sys::X509_VERIFY_PARAM) -> Vec<Vec<u8>> {
     names
 }
 
-/// Takes the IP address that a certificate must have, if it must, out of verify parameters. That there is none
-/// OpenSSL says by an error in its queue.
-pub(crate) fn take_address(param: &mut X509VerifyParamRef) -> Option<Vec<u8>> {
-    // SAFETY: reads live parameters; what it makes is ours.
-    let text = unsafe { X509_VERIFY_PARAM_get1_ip_asc(param.as_ptr()) };
-    // SAFETY: empties a field of live parameters.
-    unsafe { sys::X509_VERIFY_PARAM_set1_ip(param.as_ptr(), ptr::null(), 0) };
-    if text.is_null() {
-        return None;
-    }
-    // SAFETY: a string of ours.
-    let bytes = unsafe { CStr::from_ptr(text) }.to_bytes().to_vec();
-    // SAFETY: frees it, once.
-    unsafe { sys::OPENSSL_free(text.cast()) };
-    Some(bytes)
-}
-
-/// The parameters that a connection's client is verified by, but for hosts and mail, as OpenSSL puts them together:
-/// those for clients, over them those of the store, over them the connection's own.
-pub(crate) fn verify_param(ssl: &SslRef) -> Result<X509VerifyParam, ErrorStack> {
-    // SAFETY: reads a field of a live SSL.
-    let own = unsafe { sys::SSL_get0_param(ssl.as_ptr()) };
-    let store = ca_store(ssl);
-    if store.is_null() {
-        return client_param(&[own]);
-    }
-    // SAFETY: reads a field of a live store.
-    let stores = unsafe { X509_STORE_get0_param(store) };
-    client_param(&[stores, own])
-}
-
-/// The parameters that a context gives its connections, over those for clients, but for hosts and mail.
-pub(crate) fn verify_param_of(context: &SslContextRef) -> Result<X509VerifyParam, ErrorStack> {
-    // SAFETY: reads a field of a live context.
-    client_param(&[unsafe { sys::SSL_CTX_get0_param(context.as_ptr()) }])
-}
-
-/// A copy of these live parameters, each over those before it.
-fn client_param(params: &[*mut sys::X509_VERIFY_PARAM]) -> Result<X509VerifyParam, ErrorStack> {
-    let mut param = X509VerifyParam::new()?;
-    param.set_purpose(X509PurposeId::SSL_CLIENT)?;
-    let ours = param.as_ptr();
-    for theirs in params {
-        // SAFETY: copies from live parameters into ours.
-        unsafe { X509_VERIFY_PARAM_set1(ours, *theirs) };
-    }
-    // SAFETY: empties a field of ours.
-    unsafe { sys::X509_VERIFY_PARAM_set1_host(ours, ptr::null(), 0) };
-    // SAFETY: as above.
-    unsafe { sys::X509_VERIFY_PARAM_set1_email(ours, ptr::null(), 0) };
-    Ok(param)
-}
-
-/// Whether a certificate is asked for after the handshake in TLS 1.3, and in it before.
-pub(crate) fn asks_after_handshake(ssl: &SslRef) -> bool {
-    // SAFETY: reads a field of a live SSL.
-    let mode = unsafe { sys::SSL_get_verify_mode(ssl.as_ptr()) };
-    mode & SSL_VERIFY_POST_HANDSHAKE != 0
-}
-
 /// Whether store, names and callback are those of the context that the connection has now, and not its own.
 pub(crate) fn is_of_context(how: &Verification, ssl: &SslRef) -> bool {
     let context = ssl.ssl_context().as_ptr();
@@ -245,57 +180,4 @@ pub(crate) fn is_of_context(how: &Verification, ssl: &SslRef) -> bool {
 
 fn address(callback: Option<VerifyCallback>) -> usize {
     callback.map_or(0, |callback| callback as usize)
-}
-
-/// A reference to the store that the connection's client is verified with.
-pub(crate) fn ca_store_of(ssl: &SslRef) -> Option<X509Store> {
-    let store = ca_store(ssl);
-    if store.is_null() {
-        return None;
-    }
-    // SAFETY: the store belongs to the connection or its context.
-    unsafe { X509_STORE_up_ref(store) };
-    // SAFETY: takes over the reference just made.
-    Some(unsafe { X509Store::from_ptr(store) })
-}
-
-/// The certificates, by their SHA-256, and the client CA names of a connection's CA set.
-pub(crate) fn certificate_authorities(ssl: &SslRef) -> (Vec<[u8; 32]>, Vec<Vec<u8>>) {
-    let certificates = match ca_store_of(ssl) {
-        Some(store) => store.all_certificates(),
-        None => return Default::default(),
-    };
-    let digest = |certificate: &X509Ref| certificate.digest(MessageDigest::sha256());
-    let digests: Vec<_> = certificates.iter().flat_map(digest).collect();
-    let digests = digests
-        .iter()
-        .filter_map(|digest| (**digest).try_into().ok());
-    let names = ca_names(ssl);
-    let names = if names.is_null() {
-        Vec::new()
-    } else {
-        // SAFETY: the list belongs to the connection or its context.
-        let names = unsafe { StackRef::<X509Name>::from_ptr(names) };
-        names.iter().flat_map(X509NameRef::to_der).collect()
-    };
-    (digests.collect(), names)
-}
-
-/// The store that OpenSSL would verify with: the connection's own, which it got from its context
-/// (`SSL_CTX_set1_verify_cert_store`) or from a callback, or else the context's.
-fn ca_store(ssl: &SslRef) -> *mut sys::X509_STORE {
-    let mut own: *mut sys::X509_STORE = ptr::null_mut();
-    let out = ptr::from_mut(&mut own).cast();
-    // SAFETY: this control writes a pointer to `out`.
-    unsafe { sys::SSL_ctrl(ssl.as_ptr(), SSL_CTRL_GET_VERIFY_CERT_STORE, 0, out) };
-    if own.is_null() {
-        // SAFETY: reads a field of a live context.
-        own = unsafe { sys::SSL_CTX_get_cert_store(ssl.ssl_context().as_ptr()) };
-    }
-    own
-}
-
-fn ca_names(ssl: &SslRef) -> *mut sys::stack_st_X509_NAME {
-    // SAFETY: reads a field of a live SSL, or of its context.
-    unsafe { SSL_get_client_CA_list(ssl.as_ptr()) }
 }

@@ -4,9 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::epochs::Epochs;
-use super::{KeyError, KeySet, KeySource, TicketKey, TicketKeys};
-use crate::hkdf;
-use crate::secret::Secret;
+use super::error::KeyError;
+use super::key::TicketKey;
+use super::ring::MAX_RETIRED;
+use super::source::{KeySet, KeySource};
+use crate::ffi::Secret;
+use crate::secret::hkdf;
 
 const SALT: &[u8] = b"openssl-resumption ticket key 1";
 
@@ -51,9 +54,7 @@ impl DerivedKeys {
         let (period, number) = (self.period.as_secs().to_be_bytes(), number.to_be_bytes());
         let info = [self.label.as_slice(), &period, &number].concat();
         let output = hkdf::derive(secret, SALT, &info, 80).map_err(KeyError::new)?;
-        let (name, keys) = output.as_bytes().split_first_chunk().expect("80 bytes");
-        let (aes, hmac) = keys.split_at(32);
-        Ok(Arc::new(TicketKey::of_parts(*name, aes, hmac)))
+        Ok(Arc::new(TicketKey::of_bytes(output.as_bytes())))
     }
 }
 
@@ -73,10 +74,7 @@ impl KeySource for DerivedKeys {
                 set = set.opens(self.key(secret, number)?);
             }
         }
-        for number in epochs
-            .past(TicketKeys::MAX_RETIRED / self.secrets.len())
-            .rev()
-        {
+        for number in epochs.past(MAX_RETIRED / self.secrets.len()).rev() {
             for secret in &self.secrets {
                 set = set.retired(self.key(secret, number)?, epochs.start(number + 1)?);
             }
@@ -87,10 +85,11 @@ impl KeySource for DerivedKeys {
 
 #[cfg(test)]
 mod tests {
-    use super::super::hex;
     use super::*;
+    use crate::base::hex;
+    use crate::keys::epochs::DEFAULT_PERIOD;
 
-    const PERIOD: Duration = TicketKeys::DEFAULT_PERIOD;
+    const PERIOD: Duration = DEFAULT_PERIOD;
 
     /// The bytes 0, 1, 2 and so on, after 255 from 0 again.
     fn secret(len: usize) -> Vec<u8> {

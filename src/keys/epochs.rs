@@ -3,9 +3,11 @@
 use std::ops::{Range, RangeInclusive};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::KeyError;
-use crate::resumption::Resumption;
-use crate::stamp::unix_seconds;
+use super::error::KeyError;
+use crate::base::{MAX_LIFETIME, unix_seconds};
+
+/// How long a key seals unless it is told otherwise.
+pub(super) const DEFAULT_PERIOD: Duration = Duration::from_secs(12 * 60 * 60);
 
 /// Time in periods, numbered from the Unix epoch on, as it is at some moment.
 pub(super) struct Epochs {
@@ -49,7 +51,7 @@ impl Epochs {
 
     /// The numbers, at most `most`, under whose keys there may be tickets that are still alive.
     pub(super) fn past(&self, most: usize) -> Range<u64> {
-        let periods = Resumption::MAX_LIFETIME.as_secs().div_ceil(self.period);
+        let periods = MAX_LIFETIME.as_secs().div_ceil(self.period);
         let most = u64::try_from(most).unwrap_or(u64::MAX);
         self.current.saturating_sub(periods.min(most))..self.current
     }

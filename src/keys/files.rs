@@ -8,8 +8,11 @@ use std::time::{Duration, SystemTime};
 use openssl::sha::Sha256;
 use parking_lot::Mutex;
 
-use super::{KeyDialect, KeyError, KeySet, KeySource, TicketKey};
-use crate::secret::Secret;
+use super::dialect::KeyDialect;
+use super::error::KeyError;
+use super::key::TicketKey;
+use super::source::{KeySet, KeySource};
+use crate::ffi::Secret;
 
 /// How often the files are read. A change is used when it has been seen twice: so no files that
 /// are being written, or replaced one after the other.

@@ -2,9 +2,10 @@
 
 use std::fmt;
 
-use super::KeyError;
-use crate::ffi;
-use crate::secret::Secret;
+use super::error::KeyError;
+use crate::base::hex;
+use crate::ffi::Secret;
+use crate::secret::random;
 
 /// One ticket key: a name that tickets carry in clear, an AES-256-CBC key and an HMAC-SHA-256 key
 /// (RFC 5077, section 4). Wiped when dropped; prints its name only.
@@ -32,6 +33,34 @@ impl TicketKey {
         }
     }
 
+    /// A key of 48 or 80 bytes: name, AES key and HMAC key.
+    pub(super) fn of_bytes(bytes: &[u8]) -> Self {
+        let (name, halves) = bytes.split_first_chunk().expect("48 or 80 bytes");
+        let (aes, hmac) = halves.split_at(halves.len() / 2);
+        Self::of_parts(*name, aes, hmac)
+    }
+
+    /// For who writes the HMAC key first.
+    pub(super) fn with_halves_swapped(self) -> Self {
+        Self {
+            name: self.name,
+            aes: self.hmac,
+            hmac: self.aes,
+        }
+    }
+
+    /// What [`of_bytes`](Self::of_bytes) makes a key of.
+    #[cfg(feature = "redis")]
+    pub(super) fn to_bytes(&self) -> Secret {
+        let mut bytes = Secret::zeroed(16 + 2 * self.aes().len());
+        let (name, halves) = bytes.as_mut_bytes().split_at_mut(16);
+        let (aes, hmac) = halves.split_at_mut(self.aes().len());
+        name.copy_from_slice(&self.name);
+        aes.copy_from_slice(self.aes());
+        hmac.copy_from_slice(self.hmac());
+        bytes
+    }
+
     /// A new key from OpenSSL's random generator.
     ///
     /// # Errors
@@ -47,7 +76,7 @@ impl TicketKey {
         let mut aes = Secret::zeroed(half);
         let mut hmac = Secret::zeroed(half);
         for part in [&mut name, aes.as_mut_bytes(), hmac.as_mut_bytes()] {
-            ffi::random(part).map_err(|()| KeyError::new("OpenSSL's random generator failed"))?;
+            random(part).map_err(|()| KeyError::new("OpenSSL's random generator failed"))?;
         }
         Ok(Self { name, aes, hmac })
     }
@@ -69,6 +98,6 @@ impl TicketKey {
 
 impl fmt::Debug for TicketKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TicketKey({})", super::hex(&self.name))
+        write!(f, "TicketKey({})", hex(&self.name))
     }
 }

@@ -5,7 +5,9 @@ use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 
-use super::{KeyError, KeySet, KeySource, TicketKey};
+use super::error::KeyError;
+use super::key::TicketKey;
+use super::source::{KeySet, KeySource};
 
 /// A new random key every `period`.
 pub(super) struct RandomKeys {

@@ -8,15 +8,16 @@ use std::time::{Duration, SystemTime};
 use parking_lot::Mutex;
 use redis::{Client, RedisResult};
 
-use super::epochs::Epochs;
-use super::{KeyError, KeySet, KeySource, TicketKey, TicketKeys};
-use crate::error::printable;
-use crate::ffi;
-use crate::hkdf;
+use super::epochs::{DEFAULT_PERIOD, Epochs};
+use super::error::KeyError;
+use super::key::TicketKey;
+use super::ring::MAX_RETIRED;
+use super::source::{KeySet, KeySource};
+use crate::base::{MAX_LIFETIME, printable};
+use crate::ffi::Secret;
 use crate::redis_line::{self, Line};
-use crate::resumption::Resumption;
-use crate::seal::{self, NONCE, SALT};
-use crate::secret::Secret;
+use crate::secret::seal::{self, NONCE, SALT};
+use crate::secret::{hkdf, random};
 
 const INFO: &[u8] = b"openssl-resumption ticket key in Redis 1";
 
@@ -41,20 +42,20 @@ const DEADLINE: Duration = Duration::from_secs(1);
 /// it seals; all others find it there (`SET` with `NX`). So clocks may differ by half a period.
 /// While Redis is away, takes no keys, or has some that do not open, hosts use those that they have, for
 /// a period at least; then tickets stop. A host that starts meanwhile makes a key of its own, says so
-/// in [`TicketKeys::last_warning`](super::TicketKeys::last_warning), and goes over to the shared ones
+/// in [`TicketKeys::last_warning`](crate::TicketKeys::last_warning), and goes over to the shared ones
 /// when it can. If Redis loses its keys, hosts put theirs back within half a period; until then a
 /// host that starts may have others.
 ///
 /// # Who can do what
 ///
-/// Unlike [`TicketKeys::derived`](super::TicketKeys::derived) keys, these are forgotten: who steals
+/// Unlike [`TicketKeys::derived`](crate::TicketKeys::derived) keys, these are forgotten: who steals
 /// the secret later, and was not reading Redis before, or a backup of it, opens no ticket from the
 /// past. Who can write to Redis can delete keys, put old ones back, and put garbage in their place,
 /// all of which costs full handshakes; and can neither read keys nor make one.
 ///
 /// After a theft of secret and keys start all hosts with a new secret and another
 /// [`prefix`](Self::prefix), which makes all tickets from before worthless, and delete the keys of the
-/// old prefix. [`revoke_all`](super::TicketKeys::revoke_all) alone is not enough: the stolen secret
+/// old prefix. [`revoke_all`](crate::TicketKeys::revoke_all) alone is not enough: the stolen secret
 /// opens the keys that come after.
 ///
 /// To change the secret without loss deploy `[old, new]` to all hosts, then `[new, old]`, then, eight
@@ -99,7 +100,7 @@ impl RedisKeys {
             client: redis_line::client(url).map_err(KeyError::new)?,
             secrets,
             prefix: "openssl-resumption:ticket-key:".into(),
-            period: TicketKeys::DEFAULT_PERIOD,
+            period: DEFAULT_PERIOD,
             known: Mutex::default(),
         })
     }
@@ -138,14 +139,9 @@ impl RedisKeys {
             return self.open(&name, &sealed, ours);
         }
         let offered = ours.map_or_else(|| TicketKey::random().map(Arc::new), Ok)?;
-        let mut bytes = Secret::zeroed(80);
-        let (to_name, halves) = bytes.as_mut_bytes().split_at_mut(16);
-        let (to_aes, to_hmac) = halves.split_at_mut(32);
-        to_name.copy_from_slice(offered.name());
-        to_aes.copy_from_slice(offered.aes());
-        to_hmac.copy_from_slice(offered.hmac());
+        let bytes = offered.to_bytes();
         let mut fresh = [0; SALT + NONCE];
-        ffi::random(&mut fresh).map_err(|()| KeyError::new("OpenSSL has no random bytes"))?;
+        random(&mut fresh).map_err(|()| KeyError::new("OpenSSL has no random bytes"))?;
         let secret = &self.secrets[0];
         let sealed = seal::seal(secret, INFO, name.as_bytes(), bytes.as_bytes(), &fresh);
         let sealed = sealed.map_err(KeyError::new)?;
@@ -182,11 +178,11 @@ impl RedisKeys {
             ))
         })?;
         let (key_name, halves) = opened.as_bytes().split_first_chunk().expect("80 bytes");
-        let (aes, hmac) = halves.split_at(32);
+        let aes = &halves[..32];
         let is_ours = |key: &Arc<TicketKey>| key.name() == key_name && key.aes() == aes;
         Ok(ours
             .filter(is_ours)
-            .unwrap_or_else(|| Arc::new(TicketKey::of_parts(*key_name, aes, hmac))))
+            .unwrap_or_else(|| Arc::new(TicketKey::of_bytes(opened.as_bytes()))))
     }
 
     /// What Redis has and lacks.
@@ -204,7 +200,7 @@ impl RedisKeys {
         let mut lacks = None;
         for number in epochs.current..=*epochs.upcoming.end() {
             let sealed_until = epochs.start(number + 1)?;
-            let lives = sealed_until + Resumption::MAX_LIFETIME;
+            let lives = sealed_until + MAX_LIFETIME;
             let lives = lives.duration_since(now).unwrap_or_default();
             match self.fetch(redis, number, lives, known(&number)) {
                 Ok(key) => drop(keys.insert(number, key)),
@@ -213,7 +209,7 @@ impl RedisKeys {
                 Err(error) => return Err(error),
             }
         }
-        let past: Vec<u64> = epochs.past(TicketKeys::MAX_RETIRED).collect();
+        let past: Vec<u64> = epochs.past(MAX_RETIRED).collect();
         let mut mget = redis::cmd("MGET");
         let names: Vec<_> = past.iter().map(|number| self.redis_key(*number)).collect();
         let found: Vec<Option<Vec<u8>>> = mget.arg(&names).query(redis).map_err(KeyError::new)?;

@@ -4,11 +4,15 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::{KeySet, TicketKey, TicketKeys};
+use super::key::TicketKey;
+use super::source::KeySet;
 
 /// A clock that jumped back by more than this makes the ring ask for keys again: "ask again at"
 /// may then be far off. Less is the difference between the clocks of two threads.
 const CLOCK_JUMP: Duration = Duration::from_secs(60);
+
+/// How many keys that only open a ring holds.
+pub(super) const MAX_RETIRED: usize = 256;
 
 /// A source is not asked again sooner than this.
 pub(super) const RETRY: Duration = Duration::from_secs(1);
@@ -87,7 +91,7 @@ impl Ring {
         seals.retain(|(key, _)| !revoked.has(key, None, now));
         let mut opens = set.opens;
         // First, so that what is left out stays out whatever is revoked.
-        opens.truncate(TicketKeys::MAX_RETIRED);
+        opens.truncate(MAX_RETIRED);
         opens.retain(|(key, until)| !revoked.has(key, *until, now));
         Self {
             seals,

@@ -1,12 +1,12 @@
 //! Where ticket keys come from.
 
-use std::error::Error as StdError;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::TicketKey;
+use super::error::KeyError;
+use super::key::TicketKey;
 
-/// Where ticket keys come from: the seam for anything that [`TicketKeys`](super::TicketKeys) does
+/// Where ticket keys come from: the seam for anything that [`TicketKeys`](crate::TicketKeys) does
 /// not offer itself.
 ///
 /// No handshake calls a source or waits for one: a thread of the ring does, beside
@@ -25,12 +25,12 @@ pub trait KeySource: Send + Sync + 'static {
     ///
     /// There are no keys to be had now. The ring goes on with those it has, for as long as they may
     /// seal ([`KeySet::seals_until`]) and open, shows the error in
-    /// [`TicketKeys::last_error`](super::TicketKeys::last_error), and asks again a second later.
+    /// [`TicketKeys::last_error`](crate::TicketKeys::last_error), and asks again a second later.
     fn load(&self, now: SystemTime) -> Result<KeySet, KeyError>;
 
     /// Makes a new key, the one that seals in what [`load`](Self::load) returns next. For
-    /// [`TicketKeys::rotate`](super::TicketKeys::rotate) and
-    /// [`revoke_all`](super::TicketKeys::revoke_all).
+    /// [`TicketKeys::rotate`](crate::TicketKeys::rotate) and
+    /// [`revoke_all`](crate::TicketKeys::revoke_all).
     ///
     /// # Errors
     ///
@@ -104,23 +104,10 @@ impl KeySet {
     }
 
     /// Adds what an operator should see in
-    /// [`TicketKeys::last_warning`](super::TicketKeys::last_warning).
+    /// [`TicketKeys::last_warning`](crate::TicketKeys::last_warning).
     #[must_use]
     pub fn warning(mut self, warning: impl Into<String>) -> Self {
         self.warning = Some(warning.into());
         self
-    }
-}
-
-/// Why there are no keys: an opaque wrapper. `Display` and `source` are those of the error in it.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error(transparent)]
-pub struct KeyError(Arc<dyn StdError + Send + Sync>);
-
-impl KeyError {
-    /// Wraps the source's own error, or a message.
-    #[must_use]
-    pub fn new(error: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self(Arc::from(error.into()))
     }
 }

@@ -6,6 +6,10 @@ use std::io::{self, BufRead, ErrorKind};
 
 use redis::Value;
 
+/// The longest answer that is read: as many ticket keys as a ring has, or a session of the size that
+/// OpenSSL can have, take less. What is longer is not ours.
+pub(super) const MAX_ANSWER: u64 = 1 << 20;
+
 /// More than the keys of a ring.
 const MAX_ITEMS: usize = 1024;
 
@@ -78,7 +82,7 @@ fn size(text: &[u8]) -> io::Result<Option<usize>> {
 }
 
 fn bulk(reader: &mut impl BufRead, length: usize) -> io::Result<Vec<u8>> {
-    if length as u64 > super::MAX_ANSWER {
+    if length as u64 > MAX_ANSWER {
         return Err(wrong("an answer of over 1 MiB"));
     }
     let mut bytes = vec![0; length];

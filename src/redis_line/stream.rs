@@ -14,6 +14,8 @@ use socket2::SockRef;
 #[cfg(unix)]
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use crate::base::get_or_make;
+
 pub(super) enum Stream {
     Tcp(Timed<TcpStream>),
     Tls(Box<TlsStream<Timed<TcpStream>>>),
@@ -101,7 +103,7 @@ impl Stream {
 fn tls_connector(insecure: bool) -> io::Result<TlsConnector> {
     static CONNECTORS: [OnceLock<TlsConnector>; 2] = [const { OnceLock::new() }; 2];
     let connector = &CONNECTORS[usize::from(insecure)];
-    if connector.get().is_none() {
+    let build = || {
         let mut builder = TlsConnector::builder();
         if insecure {
             builder
@@ -109,10 +111,9 @@ fn tls_connector(insecure: bool) -> io::Result<TlsConnector> {
                 .danger_accept_invalid_hostnames(true)
                 .use_sni(false);
         }
-        // If another thread was faster, what this one made is dropped.
-        let _ = connector.set(builder.build().map_err(io::Error::other)?);
-    }
-    Ok(connector.get().expect("set above").clone())
+        builder.build().map_err(io::Error::other)
+    };
+    get_or_make(connector, build).cloned()
 }
 
 /// To the first address of a host that somebody listens at.

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::{Session, SessionKey, SessionStore, StoreError, Usage};
+use super::session_store::{SessionStore, Usage};
+use crate::session::{Session, SessionKey, StoreError};
 
 /// How long nothing is asked of a store that fails.
 const PAUSE: Duration = Duration::from_secs(1);

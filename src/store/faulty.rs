@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 
-use super::{MemoryStore, Session, SessionKey, SessionStore, StoreError, Usage};
+use super::{MemoryStore, SessionStore, Usage};
+use crate::session::{Session, SessionKey, StoreError};
 
 pub(super) fn key(n: u8) -> SessionKey {
     SessionKey::from([n; 32])

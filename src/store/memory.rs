@@ -5,10 +5,11 @@ use std::time::SystemTime;
 
 use parking_lot::Mutex;
 
-use super::{Session, SessionKey, SessionStore, StoreError, Usage};
-use crate::shelf::{Item, Kind, Shelf};
-use crate::stamp::unix_seconds;
-use crate::timer::{self, Perishable, Watched};
+use super::session_store::{SessionStore, Usage};
+use super::shelf::{Item, Kind, Shelf};
+use crate::base::unix_seconds;
+use crate::session::{Session, SessionKey, StoreError};
+use crate::threads::{self, Perishable, Watched};
 
 /// What an entry counts beside its record: its places on a shelf, and what the allocator adds.
 const OVERHEAD: usize = 128;
@@ -121,7 +122,7 @@ impl Default for MemoryStore {
 impl SessionStore for MemoryStore {
     fn put(&self, key: &SessionKey, session: Session) -> Result<(), StoreError> {
         self.0.put(key, session, Kind::Fresh, key);
-        timer::watch(&self.0);
+        threads::watch(&self.0);
         Ok(())
     }
 
@@ -136,7 +137,7 @@ impl SessionStore for MemoryStore {
             None => Kind::Used,
         };
         self.0.put(key, session, kind, used);
-        timer::watch(&self.0);
+        threads::watch(&self.0);
         Ok(())
     }
 

@@ -1,22 +1,29 @@
-//! Sessions in Redis or Valkey.
+//! A store in Redis.
 
 use std::fmt;
 use std::mem;
 use std::process;
-use std::sync::{Arc, Barrier};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
-use r2d2::{HandleError, ManageConnection, Pool};
-use redis::{Client, Cmd, ConnectionAddr, FromRedisValue, RedisError, RedisResult};
-use scheduled_thread_pool::{OnPoolDropBehavior, ScheduledThreadPool};
+use r2d2::Pool;
+use redis::{Cmd, FromRedisValue, RedisResult};
 
-use super::{
-    CircuitBreaker, LastError, Sealed, Session, SessionKey, SessionStore, StoreError, WriteBehind,
-};
+use super::breaker::CircuitBreaker;
+use super::last_error::LastError;
+use super::sealed::Sealed;
+use super::session_store::SessionStore;
+use super::write_behind::WriteBehind;
 use crate::ffi;
-use crate::guest;
-use crate::redis_line::{self, Line};
+use crate::redis_line::Line;
+use crate::session::{Session, SessionKey, StoreError};
+use crate::threads;
+pub use options::RedisOptions;
+use pool::Manager;
+
+mod options;
+mod pool;
 
 /// Sessions in a Redis or Valkey that servers share.
 ///
@@ -85,16 +92,6 @@ const USED: Duration = Duration::from_secs(60);
 /// client that comes back to this process at once finds its session, though it may not be written yet.
 pub type FleetStore = WriteBehind<Sealed<CircuitBreaker<RedisStore>>>;
 
-/// How to connect to Redis, and what to make of it.
-#[derive(Clone)]
-pub struct RedisOptions {
-    client: Client,
-    prefix: String,
-    deadline: Duration,
-    connect_deadline: Duration,
-    connections: u32,
-}
-
 impl RedisStore {
     /// The address: `redis://[user][:password@]host[:port][/database]`, with TLS `rediss://`, or
     /// `unix:///path/to/socket`. Certificates are verified with the system's CAs, for OpenSSL those
@@ -105,55 +102,11 @@ impl RedisStore {
     ///
     /// That is no such address. Nothing is connected to yet.
     pub fn connect(url: &str) -> Result<RedisOptions, StoreError> {
-        Ok(RedisOptions {
-            client: redis_line::client(url).map_err(StoreError::new)?,
-            prefix: "openssl-resumption:session:".into(),
-            deadline: RedisOptions::DEFAULT_DEADLINE,
-            connect_deadline: RedisOptions::DEFAULT_DEADLINE,
-            connections: RedisOptions::DEFAULT_CONNECTIONS,
-        })
+        RedisOptions::new(url)
     }
 }
 
 impl RedisOptions {
-    /// The two deadlines unless set: 50 ms.
-    pub const DEFAULT_DEADLINE: Duration = Duration::from_millis(50);
-
-    /// How many connections are kept open unless set: 16.
-    pub const DEFAULT_CONNECTIONS: u32 = 16;
-
-    /// What keys in Redis begin with; `openssl-resumption:session:` by default.
-    #[must_use]
-    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
-        self.prefix = prefix.into();
-        self
-    }
-
-    /// How long a handshake waits for a free connection at most, and then for the
-    /// answer; 50 ms by default, at least 1 ms.
-    #[must_use]
-    pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.deadline = deadline.max(Duration::from_millis(1));
-        self
-    }
-
-    /// How long it may take to connect, TLS and login included, beside all handshakes; 50 ms by
-    /// default, at least 1 ms. To another region that may need to be more. The time that it takes to
-    /// resolve the name of the host is not counted and not bounded.
-    #[must_use]
-    pub fn connect_deadline(mut self, deadline: Duration) -> Self {
-        self.connect_deadline = deadline.max(Duration::from_millis(1));
-        self
-    }
-
-    /// How many connections are kept open; 16 by default, at least 1. More handshakes at a time wait
-    /// for one another.
-    #[must_use]
-    pub fn connections(mut self, connections: u32) -> Self {
-        self.connections = connections.max(1);
-        self
-    }
-
     /// What a server needs: see [`FleetStore`]. The values are sealed under the first of these
     /// secrets; all open. A secret has 32 bytes, random ones, to 1 KiB.
     ///
@@ -193,31 +146,10 @@ impl RedisOptions {
     pub fn plaintext(self) -> RedisStore {
         let last_error = Arc::default();
         RedisStore {
-            pool: Mutex::new((process::id(), self.pool(&last_error))),
+            pool: Mutex::new((process::id(), pool::pool(&self, &last_error))),
             options: self,
             last_error,
         }
-    }
-
-    fn pool(&self, last_error: &Arc<LastError>) -> Pool<Manager> {
-        let manager = Manager {
-            client: self.client.clone(),
-            deadline: self.deadline,
-            connect_deadline: self.connect_deadline,
-        };
-        Pool::builder()
-            .thread_pool(Arc::new(threads()))
-            .max_size(self.connections)
-            // Twice the longest pause between attempts to connect.
-            .connection_timeout(Duration::from_secs(2))
-            // So that a name that has come to mean another server is asked again.
-            .max_lifetime(Some(Duration::from_secs(5 * 60)))
-            // Before firewalls forget them, and Redis, where its `timeout` is set.
-            .idle_timeout(Some(Duration::from_secs(60)))
-            // No trip to Redis, but a look whether it has hung up.
-            .test_on_check_out(true)
-            .error_handler(Box::new(Connecting(Arc::clone(last_error))))
-            .build_unchecked(manager)
     }
 }
 
@@ -243,7 +175,7 @@ impl RedisStore {
     fn pool_here(&self) -> Pool<Manager> {
         let mut pool = self.pool.lock();
         if pool.0 != process::id() {
-            let own = self.options.pool(&self.last_error);
+            let own = pool::pool(&self.options, &self.last_error);
             let parents = mem::replace(&mut *pool, (process::id(), own));
             // To close its connections would be to say goodbye on them, TLS and all.
             mem::forget(parents);
@@ -268,7 +200,7 @@ impl RedisStore {
             StoreError::new(none)
         })?;
         // The thread may be one that writes what waits.
-        let answer = guest::in_openssl(|| call(line.line()));
+        let answer = threads::in_openssl(|| call(line.line()));
         self.last_error.of(answer.map_err(StoreError::new))
     }
 
@@ -342,105 +274,9 @@ impl SessionStore for RedisStore {
     }
 }
 
-/// Shows the address, without user and password.
-impl fmt::Debug for RedisOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let address = self.client.get_connection_info().addr();
-        let tls = match address {
-            ConnectionAddr::TcpTls { insecure: true, .. } => "insecure",
-            ConnectionAddr::TcpTls { .. } => "verified",
-            _ => "none",
-        };
-        f.debug_struct("RedisOptions")
-            .field("address", &address.to_string())
-            .field("tls", &tls)
-            .field("prefix", &self.prefix)
-            .field("deadline", &self.deadline)
-            .field("connect_deadline", &self.connect_deadline)
-            .field("connections", &self.connections)
-            .finish_non_exhaustive()
-    }
-}
-
 /// As its options.
 impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.options.fmt(f)
-    }
-}
-
-/// The threads of a pool, which are ours. They end with it, where those of `r2d2` wait for what is scheduled next,
-/// half a minute.
-fn threads() -> ScheduledThreadPool {
-    const THREADS: usize = 3;
-    let pool = guest::starting(|| {
-        ScheduledThreadPool::builder()
-            .num_threads(THREADS)
-            .thread_name_pattern("redis-pool-{}")
-            .on_drop_behavior(OnPoolDropBehavior::DiscardPendingScheduled)
-            .build()
-    });
-    // One of these for each thread: none does a second before all have one. This waits for them, or a pool that
-    // is dropped at once would leave one behind that waits for others.
-    let all = Arc::new(Barrier::new(THREADS + 1));
-    for _ in 0..THREADS {
-        let all = Arc::clone(&all);
-        pool.execute(move || {
-            guest::adopt();
-            all.wait();
-        });
-    }
-    all.wait();
-    pool
-}
-
-/// Where the pool says why it cannot connect.
-#[derive(Debug)]
-struct Connecting(Arc<LastError>);
-
-impl HandleError<RedisError> for Connecting {
-    fn handle_error(&self, error: RedisError) {
-        self.0.note(format_args!("cannot connect: {error}"));
-    }
-}
-
-/// What the pool needs to know.
-struct Manager {
-    client: Client,
-    deadline: Duration,
-    connect_deadline: Duration,
-}
-
-impl ManageConnection for Manager {
-    type Connection = Pooled;
-    type Error = RedisError;
-
-    fn connect(&self) -> RedisResult<Pooled> {
-        let connect = || Line::connect(&self.client, self.connect_deadline, self.deadline);
-        Ok(Pooled(Some(guest::in_openssl(connect)?)))
-    }
-
-    fn is_valid(&self, line: &mut Pooled) -> RedisResult<()> {
-        line.line().check_quiet()
-    }
-
-    fn has_broken(&self, line: &mut Pooled) -> bool {
-        line.line().is_broken()
-    }
-}
-
-/// A connection of the pool, whose threads also end those that have been idle or open for long.
-struct Pooled(Option<Line>);
-
-impl Pooled {
-    fn line(&mut self) -> &mut Line {
-        self.0.as_mut().expect("empty only while it is dropped")
-    }
-}
-
-impl Drop for Pooled {
-    fn drop(&mut self) {
-        let line = self.0.take();
-        guest::in_openssl(|| drop(line));
     }
 }

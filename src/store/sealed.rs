@@ -3,11 +3,12 @@ use std::time::SystemTime;
 
 use openssl::error::ErrorStack;
 
-use super::{HEADER, LastError, Session, SessionKey, SessionStore, StoreError, Usage};
-use crate::ffi;
-use crate::hkdf;
-use crate::seal::{self, Fresh, NONCE, SALT};
-use crate::secret::Secret;
+use super::last_error::LastError;
+use super::session_store::{SessionStore, Usage};
+use crate::ffi::Secret;
+use crate::secret::seal::{self, Fresh, NONCE, SALT};
+use crate::secret::{hkdf, random};
+use crate::session::{HEADER, Session, SessionKey, StoreError};
 
 const FORMAT: u8 = 1;
 const INFO: &[u8] = b"openssl-resumption sealed session 1";
@@ -115,14 +116,13 @@ impl<S: SessionStore> Sealed<S> {
         let (header, plaintext) = session.as_bytes().split_at(HEADER);
         let additional = additional(key, header);
         let sealed = seal::seal(&self.secrets[0], INFO, &additional, plaintext, fresh)?;
-        Ok(Session(
-            [header, &[FORMAT], &sealed].concat().as_slice().into(),
-        ))
+        let payload = [&[FORMAT], sealed.as_slice()].concat();
+        Ok(Session::new(session.expires_at(), &payload))
     }
 
     fn seal_fresh(&self, key: &SessionKey, session: &Session) -> Result<Session, StoreError> {
         let mut fresh = [0; SALT + NONCE];
-        ffi::random(&mut fresh).map_err(|()| StoreError::new("OpenSSL has no random bytes"))?;
+        random(&mut fresh).map_err(|()| StoreError::new("OpenSSL has no random bytes"))?;
         self.seal(key, session, &fresh).map_err(StoreError::new)
     }
 

@@ -1,7 +1,8 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
-use super::{Session, SessionKey, SessionStore, StoreError, Usage};
+use super::session_store::{SessionStore, Usage};
+use crate::session::{Session, SessionKey, StoreError};
 
 /// A store before a store: one in this host's memory, `L1`, before one that hosts share, `L2`.
 ///

@@ -2,8 +2,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Session, SessionKey, SessionStore, StoreError, Usage};
-use crate::timer;
+use super::session_store::{SessionStore, Usage};
+use crate::session::{Session, SessionKey, StoreError};
+use crate::threads;
 use queue::{Queue, Taken, Write};
 use workers::Workers;
 
@@ -146,7 +147,7 @@ impl<S: SessionStore> WriteBehind<S> {
         let mut state = self.workers.lock();
         state.queue.push(*key, write)?;
         self.workers.wake(state, &self.inner);
-        timer::watch(&self.workers);
+        threads::watch(&self.workers);
         Ok(())
     }
 }

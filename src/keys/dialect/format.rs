@@ -4,10 +4,10 @@ use std::fmt;
 
 use openssl::base64;
 
-use super::{Container, KeyDialect, Order, has_upcoming};
-use crate::ffi;
-use crate::keys::{KeyError, TicketKey};
-use crate::secret::Secret;
+use super::key_dialect::{Container, KeyDialect, Order, has_upcoming};
+use crate::ffi::{self, Secret};
+use crate::keys::error::KeyError;
+use crate::keys::key::TicketKey;
 
 /// The content of a ticket key file, from [`KeyDialect::format`]: a secret, so wiped when dropped
 /// and printed as its length only.

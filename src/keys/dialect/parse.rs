@@ -4,10 +4,10 @@ use std::fmt;
 
 use openssl::base64;
 
-use super::{Container, KeyDialect, Order, has_upcoming};
-use crate::ffi;
-use crate::keys::{KeyError, TicketKey};
-use crate::secret::Secret;
+use super::key_dialect::{Container, KeyDialect, Order, has_upcoming};
+use crate::ffi::{self, Secret};
+use crate::keys::error::KeyError;
+use crate::keys::key::TicketKey;
 
 impl KeyDialect {
     /// The keys in these files, each a name for errors and its content. The one that seals comes
@@ -80,11 +80,10 @@ impl KeyDialect {
 
     fn key(self, bytes: &[u8]) -> Result<TicketKey, String> {
         let order = self.order(bytes.len())?;
-        let (name, halves) = bytes.split_first_chunk().expect("48 or 80 bytes");
-        let (one, other) = halves.split_at(halves.len() / 2);
+        let key = TicketKey::of_bytes(bytes);
         Ok(match order {
-            Order::AesHmac => TicketKey::of_parts(*name, one, other),
-            Order::HmacAes => TicketKey::of_parts(*name, other, one),
+            Order::AesHmac => key,
+            Order::HmacAes => key.with_halves_swapped(),
         })
     }
 }

@@ -1,3 +1,5 @@
+use std::collections::HashSet;
+
 use openssl::base64;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -5,6 +7,8 @@ use proptest::sample::select;
 
 use super::KeyDialect::{Apache, Dnsdist, Envoy, HaProxy, Nghttpx, Nginx, OpenSsl};
 use super::*;
+use crate::base::hex;
+use crate::keys::{KeyError, TicketKey};
 
 /// What the sources of those servers say: the sizes of a key, and whether its AES key comes before
 /// its HMAC key.

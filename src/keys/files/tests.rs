@@ -8,7 +8,8 @@ use std::sync::mpsc::channel;
 use super::*;
 use crate::Resumption;
 use crate::keys::TicketKeys;
-use crate::keys::tests::{at, ring};
+use crate::keys::refresher::Refresh;
+use crate::keys::ticket_keys::tests::{at, ring};
 
 /// Files of one key each in a directory of their own, removed when dropped.
 struct Files {

@@ -4,8 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 
 use lru::LruCache;
 
-use crate::shelf::Item;
-use crate::store::{Session, SessionKey, StoreError};
+use crate::session::{Session, SessionKey, StoreError};
+use crate::store::shelf::Item;
 
 /// What a write counts beside its record: key, list node and table slot.
 const OVERHEAD: usize = 128;

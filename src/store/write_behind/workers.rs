@@ -9,10 +9,10 @@ use std::time::{Duration, SystemTime};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::queue::{Queue, Write};
-use crate::guard::catch;
-use crate::guest;
-use crate::store::{SessionKey, SessionStore};
-use crate::timer::{Perishable, Watched};
+use crate::base::catch;
+use crate::session::SessionKey;
+use crate::store::session_store::SessionStore;
+use crate::threads::{self, Perishable, Watched};
 
 /// The queue of one store, and its threads.
 pub(super) struct Workers {
@@ -81,7 +81,7 @@ impl Workers {
             thread.unpark();
         } else if state.threads < state.max_threads {
             let (workers, inner) = (Arc::clone(self), Arc::downgrade(inner));
-            let started = guest::spawn("session-writes", move || workers.run(&inner));
+            let started = threads::spawn("session-writes", move || workers.run(&inner));
             // Without, the next write tries again.
             state.threads += usize::from(started.is_ok());
         }
@@ -115,7 +115,7 @@ impl Workers {
     fn run<S: SessionStore>(&self, inner: &Weak<S>) {
         while let Some((key, write)) = self.next() {
             let write = || perform(inner, &key, write);
-            let done = guest::in_openssl(|| catch(AssertUnwindSafe(write)));
+            let done = threads::in_openssl(|| catch(AssertUnwindSafe(write)));
             self.lock().queue.done(&key, done == Some(true));
             self.progress.notify_all();
         }

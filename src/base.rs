@@ -1,0 +1,11 @@
+//! Small tools that know nothing of TLS, and use nothing of ours.
+
+mod guard;
+mod once;
+mod text;
+mod time;
+
+pub(crate) use guard::{DropShield, catch};
+pub(crate) use once::get_or_make;
+pub(crate) use text::{hex, printable};
+pub(crate) use time::{MAX_LIFETIME, unix_seconds};

@@ -1,0 +1,32 @@
+//! One connection, from its first byte: what its context and it carry, and the answers to all that OpenSSL's callbacks
+//! ask.
+
+mod admission;
+mod applied;
+mod authority;
+mod candidates;
+mod client;
+mod connection;
+mod demand;
+mod fits;
+mod handshake;
+mod late_tickets;
+mod offer;
+mod overridden;
+mod own_sessions;
+mod purpose;
+mod refusal;
+mod second_look;
+mod server_name;
+mod stamping;
+mod stateful;
+mod stateless;
+mod tickets;
+
+pub(crate) use applied::Applied;
+#[cfg(feature = "tokio")]
+pub(crate) use candidates::{Answer, Identity, MAX_CANDIDATES};
+pub(crate) use connection::Connection;
+pub(crate) use handshake::Handshakes;
+#[cfg(feature = "tokio")]
+pub(crate) use overridden::Setting;

@@ -1,0 +1,20 @@
+//! The policy: a mode, its knobs, and what clones of it share.
+
+mod builder;
+mod counters;
+mod decoded;
+mod forgotten;
+mod knobs;
+mod late_demands;
+mod lookups;
+mod mode;
+mod questions;
+mod resumption;
+mod shared;
+mod stats;
+
+pub(crate) use counters::{Counter, Counters, TicketFate};
+pub use knobs::ClientCertificates;
+pub(crate) use late_demands::{Demanded, LateDemands, is_met_by};
+pub use resumption::Resumption;
+pub use stats::{Handshakes, Stats, StoreStats, TicketStats};

@@ -1,0 +1,57 @@
+//! The modes, and what each sets on a context.
+
+use std::sync::Arc;
+
+use openssl::ssl::SslSessionCacheMode;
+
+use crate::base::DropShield;
+use crate::ffi::Settings;
+use crate::keys::TicketKeys;
+use crate::store::SessionStore;
+
+pub(super) type Store = DropShield<Arc<dyn SessionStore>>;
+
+#[derive(Clone)]
+pub(super) enum Mode {
+    Stateful(Store),
+    Stateless(TicketKeys),
+    Hybrid(Store, TicketKeys),
+    Off,
+}
+
+impl Mode {
+    pub(super) fn store(&self) -> Option<&dyn SessionStore> {
+        match self {
+            Self::Stateful(store) | Self::Hybrid(store, _) => Some(&***store),
+            Self::Stateless(_) | Self::Off => None,
+        }
+    }
+
+    pub(super) fn keys(&self) -> Option<&TicketKeys> {
+        match self {
+            Self::Stateless(keys) | Self::Hybrid(_, keys) => Some(keys),
+            Self::Stateful(_) | Self::Off => None,
+        }
+    }
+
+    /// The table of modes, as settings of a context.
+    pub(super) fn settings(&self, tickets: Option<u8>) -> Settings {
+        let tickets = |default| usize::from(tickets.unwrap_or(default));
+        let with_store = SslSessionCacheMode::SERVER
+            | SslSessionCacheMode::NO_INTERNAL
+            | SslSessionCacheMode::NO_AUTO_CLEAR;
+        let without_store = SslSessionCacheMode::NO_INTERNAL;
+        let (no_ticket, cache_mode, num_tickets) = match self {
+            Self::Stateful(_) => (true, with_store, tickets(1)),
+            Self::Stateless(_) => (false, without_store, tickets(2)),
+            Self::Hybrid(..) => (false, with_store, tickets(2)),
+            Self::Off => (true, without_store, 0),
+        };
+        Settings {
+            no_ticket,
+            cache_mode,
+            num_tickets,
+            session_callbacks: self.store().is_some(),
+        }
+    }
+}

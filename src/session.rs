@@ -1,0 +1,20 @@
+//! What is resumed: a session's key and record, the stamp in it, and what it is held against.
+
+mod check;
+mod codec;
+mod demand;
+mod error;
+mod key;
+mod record;
+mod stamp;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use check::{Claims, Here, check};
+pub(crate) use codec::{decode, encode};
+pub(crate) use demand::Demand;
+pub use error::StoreError;
+pub use key::SessionKey;
+pub(crate) use record::HEADER;
+pub use record::Session;
+pub(crate) use stamp::{Binding, ClientIs, Stamp, binding, truncated};

@@ -1,0 +1,9 @@
+//! Threads of ours: good guests in a process that is somebody else's, and the one that takes out what has ended.
+
+mod guest;
+mod timer;
+
+#[cfg(feature = "redis")]
+pub(crate) use guest::{adopt, starting};
+pub(crate) use guest::{in_openssl, spawn};
+pub(crate) use timer::{Perishable, Watched, watch};
