@@ -39,9 +39,8 @@ fn run(name: &str, prepare: impl FnOnce(&mut Command), body: impl FnOnce()) {
         return;
     }
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command
-        .args(["--exact", name, "--nocapture"])
-        .env(CHILD, "1");
+    command.args(["--exact", &full_name(name), "--nocapture"]);
+    command.env(CHILD, "1");
     prepare(&mut command);
     command.stdin(Stdio::null());
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -49,6 +48,16 @@ fn run(name: &str, prepare: impl FnOnce(&mut Command), body: impl FnOnce()) {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}: {said}", output.status);
     assert!(said.contains(DONE), "no test of this name ran: {said}");
+}
+
+/// The name of this test with its modules, as the thread that it runs in is called.
+pub fn full_name(name: &str) -> String {
+    let thread = std::thread::current();
+    match thread.name() {
+        Some(full) if full.ends_with(name) => full.into(),
+        // The only one, without a thread of its own.
+        _ => name.into(),
+    }
 }
 
 /// The clock of a child process: what `time` and `clock_gettime` tell its client and its server.

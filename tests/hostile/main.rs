@@ -4,11 +4,15 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod amplify;
+mod amplify_forgotten;
+mod bounds;
 mod der;
 mod elsewhere;
 mod ends;
 mod hellos;
 mod liar;
+mod panics;
 mod sealed;
 mod server;
 mod stores;

@@ -25,6 +25,7 @@ mod room;
 mod rotation;
 mod server;
 mod tiered;
+mod tls_desync;
 
 use std::time::Duration;
 
