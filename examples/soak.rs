@@ -160,7 +160,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let stateful = || Resumption::stateful(failing());
     let places = [
         place(stateful(), None)?,
-        place(stateful().strict(), None)?,
+        place(stateful().strict(true), None)?,
         place(stateful().max_decoded(1 << 20), Some(&ca))?,
         place(stateful().max_decoded(100_000), Some(&ca))?,
         place(

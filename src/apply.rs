@@ -72,6 +72,9 @@ impl SslContextBuilderExt for SslContextBuilder {
         if let Some(lacking) = policy.lacks_for_single_use() {
             return Err(Error::SingleUse(lacking));
         }
+        if policy.is_strict_in_vain() {
+            return Err(Error::Strict);
+        }
         if let Some(keys) = policy.keys() {
             keys.prepare(lifetime, SystemTime::now())
                 .map_err(Error::Keys)?;
@@ -157,6 +160,21 @@ mod tests {
         builder.set_max_early_data(16_384).unwrap();
         let error = builder.set_resumption(&Resumption::off()).unwrap_err();
         assert!(error.to_string().contains("16384"), "{error}");
+    }
+
+    #[test]
+    fn tickets_cannot_be_forgotten_one_by_one() {
+        let policy = Resumption::stateless(TicketKeys::random()).strict(true);
+        assert!(refusal(&policy).starts_with("strict needs a store"));
+        let hybrid = Resumption::hybrid(MemoryStore::default(), TicketKeys::random());
+        for policy in [
+            policy.strict(false),
+            hybrid.strict(true),
+            Resumption::off().strict(true),
+        ] {
+            let mut builder = SslContextBuilder::new(SslMethod::tls_server()).unwrap();
+            builder.set_resumption(&policy).unwrap();
+        }
     }
 
     #[test]

@@ -31,6 +31,9 @@ pub enum Error {
     /// stateful mode, or a store whose `take` is atomic. The text says which.
     SingleUse(&'static str),
 
+    /// [`strict`](crate::Resumption::strict) needs a store: tickets cannot be forgotten one by one.
+    Strict,
+
     /// The source of the ticket keys gave none, so no ticket could be sealed.
     Keys(KeyError),
 
@@ -51,6 +54,9 @@ impl Display for Error {
                 "early data is not supported: set_max_early_data is {bytes}, set it to 0 before set_resumption"
             ),
             Self::SingleUse(lacking) => write!(f, "single use needs {lacking}"),
+            Self::Strict => {
+                f.write_str("strict needs a store: tickets cannot be forgotten one by one")
+            }
             Self::Keys(cause) => write!(f, "no ticket key to begin with: {cause}"),
             Self::OpenSsl(cause) => write!(f, "OpenSSL refused a setting of the context: {cause}"),
         }
@@ -62,7 +68,7 @@ impl StdError for Error {
         match self {
             Self::Keys(cause) => cause.source(),
             Self::OpenSsl(cause) => cause.source(),
-            Self::Lifetime(_) | Self::EarlyData(_) | Self::SingleUse(_) => None,
+            Self::Lifetime(_) | Self::EarlyData(_) | Self::SingleUse(_) | Self::Strict => None,
         }
     }
 }

@@ -26,7 +26,7 @@ use crate::decisions::{Connection, Setting};
 ///
 /// # async fn serve() -> Result<(), Box<dyn std::error::Error>> {
 /// # let slow_store = MemoryStore::default();
-/// let policy = Resumption::stateful(WriteBehind::new(slow_store)).suspend_lookups();
+/// let policy = Resumption::stateful(WriteBehind::new(slow_store)).suspend_lookups(true);
 /// let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server())?;
 /// // … its certificate and key, and last:
 /// acceptor.set_resumption(&policy)?;

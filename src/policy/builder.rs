@@ -123,8 +123,8 @@ impl Resumption {
         self
     }
 
-    /// Forgets the sessions of a connection that ends without our close_notify: those in the store
-    /// that were made in it or resumed by it. By default they are kept, because a server that drops
+    /// Whether the sessions of a connection that ends without our close_notify are forgotten: those in the store
+    /// that were made in it or resumed by it. Off by default: they are kept, because a server that drops
     /// its stream does not send one, and no RFC since TLS 1.1 asks for more (RFC 5246, section
     /// 7.2.1).
     ///
@@ -136,17 +136,18 @@ impl Resumption {
     /// that is used again after `SSL_clear` this cannot be known, and its sessions are forgotten.
     ///
     /// A fatal alert after the handshake forgets the connection's TLS 1.2 session with or without
-    /// this. Tickets cannot be forgotten one by one.
+    /// this. Tickets cannot be forgotten one by one: in stateless mode it is an error
+    /// ([`Error::Strict`](crate::Error::Strict)), and in hybrid mode it is about TLS 1.2 clients without tickets.
     #[must_use]
-    pub fn strict(mut self) -> Self {
-        self.knobs.strict = true;
+    pub fn strict(mut self, strict: bool) -> Self {
+        self.knobs.strict = strict;
         self
     }
 
     /// How large a session may be to be stored, in bytes of its record; 16 KiB by default, 0 stores
     /// nothing. A larger
     /// one, which has a large client certificate in it, is not stored and counted in
-    /// [`StoreStats::too_large`](crate::StoreStats::too_large).
+    /// [`StoreStats::too_large`](crate::StoreStats::too_large). In a mode without a store it changes nothing.
     #[must_use]
     pub fn max_session_size(mut self, bytes: usize) -> Self {
         self.knobs.max_session_size = bytes;
@@ -187,7 +188,7 @@ impl Resumption {
     /// others need the room, or with the last clone of the policy. What goes first is as in a
     /// [`MemoryStore`](crate::MemoryStore): a client takes the room of one session.
     /// [`StoreStats::decoded`](crate::StoreStats::decoded) counts
-    /// what was not kept.
+    /// what was not kept. In a mode without a store it changes nothing.
     #[must_use]
     pub fn max_decoded(mut self, bytes: usize) -> Self {
         self.knobs.max_decoded = bytes;
@@ -202,14 +203,14 @@ impl Resumption {
     /// otherwise: 2 seconds.
     pub const DEFAULT_LOOKUP_DEADLINE: Duration = DEFAULT_LOOKUP_DEADLINE;
 
-    /// Lets handshakes in [`accept_async`](crate::accept_async) be suspended while the store is asked; off by default. In
-    /// a mode without a store, and in any other accept, it changes nothing.
+    /// Whether handshakes in [`accept_async`](crate::accept_async) are suspended while the store is asked; off by
+    /// default. In a mode without a store, and in any other accept, it changes nothing.
     ///
     /// Drives `SSL_CTX_set_client_hello_cb`, which replaces a ClientHello callback that was set
     /// before. If you have one, leave this off and call [`client_hello`](Self::client_hello) from it.
     #[must_use]
-    pub fn suspend_lookups(mut self) -> Self {
-        self.knobs.suspension.install = true;
+    pub fn suspend_lookups(mut self, suspend: bool) -> Self {
+        self.knobs.suspension.install = suspend;
         self
     }
 

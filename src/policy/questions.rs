@@ -39,6 +39,11 @@ impl Resumption {
         }
     }
 
+    /// Whether sessions are to be forgotten that the server does not have.
+    pub(crate) fn is_strict_in_vain(&self) -> bool {
+        self.knobs.strict && matches!(self.mode, Mode::Stateless(_))
+    }
+
     pub(crate) fn knobs(&self) -> &Knobs {
         &self.knobs
     }

@@ -61,7 +61,7 @@ fn a_switch_of_contexts_between_two_hellos_keeps_the_answer() {
         let store = Arc::new(Watched::default());
         let policy = Resumption::stateful(Arc::clone(&store)).single_use(single_use);
         let target = if own {
-            policy.clone().suspend_lookups()
+            policy.clone().suspend_lookups(true)
         } else {
             policy.clone()
         };

@@ -87,7 +87,7 @@ fn a_ticket_that_is_offered_often_is_looked_up_once() {
 fn tickets_of_a_hybrid_policy_are_not_looked_up_however_long_they_are() {
     let store = Arc::new(Watched::default());
     let policy = Resumption::hybrid(Arc::clone(&store), TicketKeys::random());
-    let context = context(&policy.suspend_lookups());
+    let context = context(&policy.suspend_lookups(true));
     let hello = offering("P-256", [ticket_of_nobody(0)]);
     assert_eq!(asked_ahead(&store, &context, &[hello]), []);
 }
@@ -165,7 +165,7 @@ fn what_is_asked_ahead_is_what_openssl_asks_for() {
         } else {
             Resumption::stateful(Arc::clone(&store))
         };
-        let policy = policy.suspend_lookups().lookup_deadline(LONG);
+        let policy = policy.suspend_lookups(true).lookup_deadline(LONG);
         let context = context(&policy);
         let other = crate::common::context(&Resumption::stateful(MemoryStore::default()));
         let tickets = crate::common::context(&Resumption::stateless(TicketKeys::random()));

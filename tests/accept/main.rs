@@ -35,7 +35,7 @@ fn runtime() -> Runtime {
 /// A store that is watched, and a stateful policy that lets lookups in it wait.
 fn watched() -> (Arc<Watched>, Resumption) {
     let store = Arc::new(Watched::default());
-    let policy = Resumption::stateful(Arc::clone(&store)).suspend_lookups();
+    let policy = Resumption::stateful(Arc::clone(&store)).suspend_lookups(true);
     (store, policy.lookup_deadline(LONG))
 }
 

@@ -35,7 +35,7 @@ fn each_kind_of_session_resumes_and_what_is_in_the_store_is_looked_up_elsewhere(
         ("off", &store(), Resumption::off()),
     ];
     for (mode, store, policy) in policies {
-        let context = context(&policy.suspend_lookups());
+        let context = context(&policy.suspend_lookups(true));
         for kind in Kind::ALL {
             store.forget_calls();
             let [first, second] = meet_async_twice(&context, &Client::new(kind).unwrap());

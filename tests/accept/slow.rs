@@ -18,7 +18,7 @@ fn a_hundred_handshakes_wait_for_a_slow_store_together() {
     const LATENCY: Duration = Duration::from_secs(1);
     let store = Arc::new(Watched::default());
     let behind = Arc::new(WriteBehind::new(Arc::clone(&store)));
-    let policy = Resumption::stateful(Arc::clone(&behind)).suspend_lookups();
+    let policy = Resumption::stateful(Arc::clone(&behind)).suspend_lookups(true);
     let context = context(&policy.clone().lookup_deadline(LONG));
     let kinds = [Kind::Tls12, Kind::Tls13];
     let sessions = kinds.map(|kind| session_of(&context, kind));

@@ -21,7 +21,7 @@ fn executor() {
     let (ca, me) = ca_and_client();
     let policy = Resumption::stateful(MemoryStore::default())
         .single_use(true)
-        .suspend_lookups();
+        .suspend_lookups(true);
     let context = context_with(&policy, |b| {
         b.cert_store_mut().add_cert(ca.cert.clone()).unwrap();
         b.set_verify(SslVerifyMode::PEER);

@@ -182,7 +182,7 @@ fn strict_forgets_what_ends_without_a_close_notify_of_ours() {
         for (mode, policy) in stores() {
             for kind in Kind::ALL {
                 let what = format!("{how:?} {mode} {kind:?}");
-                let policy = policy.clone().strict();
+                let policy = policy.clone().strict(true);
                 let context = context(&policy);
                 let client = Client::new(kind).unwrap();
                 let first = meet(&context, &client, None);
@@ -216,7 +216,7 @@ unsafe extern "C" {
 #[test]
 fn strict_keeps_what_is_shut_down_quietly_and_forgets_what_is_dropped() {
     for (mode, policy) in stores() {
-        let policy = policy.strict();
+        let policy = policy.strict(true);
         let context = context_with(&policy, |builder| {
             #[expect(unsafe_code, reason = "as above")]
             // SAFETY: sets a field of the live context.
@@ -252,7 +252,7 @@ fn strict_keeps_what_is_shut_down_quietly_and_forgets_what_is_dropped() {
 fn a_connection_that_fails_its_handshake_forgets_nothing_strict_or_not() {
     for strict in [false, true] {
         for (mode, policy) in stores() {
-            let policy = if strict { policy.strict() } else { policy };
+            let policy = if strict { policy.strict(true) } else { policy };
             let context = context(&policy);
             let victim = Client::new(Kind::Tls12WithoutTickets).unwrap();
             let met = meet(&context, &victim, None);
@@ -328,7 +328,7 @@ fn a_ticket_resumed_under_a_victims_id_does_not_touch_the_victims_session() {
     for strict in [false, true] {
         for how in End::ALL {
             let policy = Resumption::hybrid(MemoryStore::default(), TicketKeys::random());
-            let policy = if strict { policy.strict() } else { policy };
+            let policy = if strict { policy.strict(true) } else { policy };
             let context = context(&policy);
             let victim = Client::new(Kind::Tls12WithoutTickets).unwrap();
             let victims = meet(&context, &victim, None);
@@ -360,7 +360,7 @@ fn a_victims_ticket_offered_beside_a_pre_shared_key_does_not_touch_the_victims_s
     const SUITE: &str = "TLS_AES_128_GCM_SHA256";
     for strict in [false, true] {
         let policy = Resumption::stateful(MemoryStore::default());
-        let policy = if strict { policy.strict() } else { policy };
+        let policy = if strict { policy.strict(true) } else { policy };
         let mut builder = acceptor();
         builder.set_psk_server_callback(|_, identity, key| {
             key[..32].fill(7);
@@ -435,7 +435,7 @@ fn a_store_that_cannot_remove_is_counted() {
         }
     }
     let store = Arc::new(Stubborn(MemoryStore::default()));
-    let policy = Resumption::stateful(store).strict();
+    let policy = Resumption::stateful(store).strict(true);
     let context = context(&policy);
     let client = Client::new(Kind::Tls12).unwrap();
     end(&context, &client, None, End::Dropped);

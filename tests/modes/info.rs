@@ -106,7 +106,7 @@ unsafe extern "C" fn closing(ssl: *const SSL, event: c_int, _: c_int) {
 /// A connection that is closed there is not one that was dropped.
 #[test]
 fn what_an_info_callback_of_others_does_is_seen() {
-    let policy = Resumption::stateful(MemoryStore::default()).strict();
+    let policy = Resumption::stateful(MemoryStore::default()).strict(true);
     let context = context_with(&policy, |builder| {
         set_info_callback(builder.as_ptr(), closing);
     });

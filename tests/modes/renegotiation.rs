@@ -160,7 +160,7 @@ fn a_renegotiation_does_not_resume_past_a_demand() {
 fn a_renegotiation_under_a_victims_id_does_not_touch_the_victims_session() {
     for strict in [false, true] {
         let policy = Resumption::stateful(openssl_resumption::MemoryStore::default());
-        let policy = if strict { policy.strict() } else { policy };
+        let policy = if strict { policy.strict(true) } else { policy };
         let context = renegotiating(&policy, |_| ());
         let victim = Client::new(Kind::Tls12).unwrap().server_name("v.example");
         let victims = meet(&context, &victim, None);
@@ -179,7 +179,7 @@ fn a_renegotiation_after_an_asynchronous_accept_is_not_suspended() {
     use openssl_resumption::{MemoryStore, accept_async};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-    let policy = Resumption::stateful(MemoryStore::default()).suspend_lookups();
+    let policy = Resumption::stateful(MemoryStore::default()).suspend_lookups(true);
     let context = renegotiating(&policy, |_| ());
     for kind in [Kind::Tls12, Kind::Tls12WithoutTickets] {
         let client = Client::new(kind).unwrap().server_name("a.example");

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let policy = frameworks::policy().suspend_lookups();
+    let policy = frameworks::policy().suspend_lookups(true);
     let mut acceptor = frameworks::acceptor()?;
     acceptor.set_resumption(&policy)?;
     let acceptor = acceptor.build();
