@@ -1,4 +1,4 @@
-//! Small tools that know nothing of TLS, and use nothing of ours.
+//! Small tools that know nothing of TLS. They use nothing of ours.
 
 mod guard;
 mod once;

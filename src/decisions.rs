@@ -1,5 +1,5 @@
 //! One connection, from its first byte: what its context and it carry, and the answers to all that OpenSSL's callbacks
-//! ask.
+//! ask. It uses all that is below, and is used by what applies a policy and by `accept`.
 
 mod admission;
 mod applied;

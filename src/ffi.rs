@@ -1,6 +1,7 @@
 //! OpenSSL in small safe functions, a file a subject. The only unsafe code.
 //!
-//! It knows no policy: what OpenSSL's callbacks ask goes to the one object of the trait `Decisions`.
+//! It knows no policy: what OpenSSL's callbacks ask goes to the one object of the trait `Decisions`. It uses `base`
+//! alone.
 
 #![allow(unsafe_code)]
 

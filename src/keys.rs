@@ -1,4 +1,5 @@
-//! The keys that seal tickets: one key, the ring of them, and where they come from.
+//! The keys that seal tickets: one key, the ring of them, and where they come from. They know neither sessions nor
+//! policies.
 
 mod derived;
 mod dialect;

@@ -1,4 +1,4 @@
-//! The policy: a mode, its knobs, and what clones of it share.
+//! The policy: a mode, its knobs, and what clones of it share. It knows no connection.
 
 mod builder;
 mod counters;

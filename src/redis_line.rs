@@ -1,4 +1,4 @@
-//! The way to Redis.
+//! The way to Redis: one connection, its deadlines and answers. It uses `base` alone.
 
 mod answer;
 mod line;

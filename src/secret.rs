@@ -1,4 +1,4 @@
-//! Keys from secrets, sealing under them, random bytes.
+//! Keys from secrets, sealing under them, random bytes. It uses `threads` and what is below.
 
 pub(crate) mod hkdf;
 mod random;

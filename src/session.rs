@@ -1,4 +1,5 @@
-//! What is resumed: a session's key and record, the stamp in it, and what it is held against.
+//! What is resumed: a session's key and record, the stamp in it, and what it is held against. It knows neither stores
+//! nor policies.
 
 mod check;
 mod codec;

@@ -1,4 +1,4 @@
-//! Where stateful sessions live: the trait, and the stores.
+//! Where stateful sessions live: the trait, and the stores. They know neither ticket keys nor policies.
 
 mod breaker;
 #[cfg(test)]

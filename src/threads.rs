@@ -1,4 +1,5 @@
-//! Threads of ours: good guests in a process that is somebody else's, and the one that takes out what has ended.
+//! Threads of ours: good guests in a process that is somebody else's, and the one that takes out what has ended. They
+//! use `base` and `ffi`.
 
 mod guest;
 mod timer;

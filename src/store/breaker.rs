@@ -1,3 +1,5 @@
+//! A store over a store that may be down, and is then spared.
+
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process;

@@ -1,3 +1,5 @@
+//! A store in the memory of this process.
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};

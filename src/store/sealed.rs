@@ -1,3 +1,5 @@
+//! A store over a store that it shows nothing but ciphertext.
+
 use std::fmt;
 use std::time::SystemTime;
 

@@ -1,3 +1,5 @@
+//! A store over two: memory before one that is shared.
+
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 

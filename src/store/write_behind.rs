@@ -1,3 +1,5 @@
+//! A store over a store that writes later.
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
