@@ -47,8 +47,8 @@ pub(crate) fn copy_stands_alone(session: &SslSessionRef) -> bool {
 /// A copy of a session; both may be used at the same time. What it copies by reference, the peer's
 /// certificates, OpenSSL counts and locks itself.
 pub(crate) fn copy_session(session: &SslSessionRef) -> Option<OwnedSession> {
-    // SAFETY: reads a live session, which nobody writes to while it is borrowed here: it is a
-    // master, or OpenSSL is in a callback for it.
+    // SAFETY: reads a live session, which nobody writes to while it is borrowed here: it is
+    // kept decoded, or OpenSSL is in a callback for it.
     let copy = unsafe { SSL_SESSION_dup(session.as_ptr()) };
     // SAFETY: if there is a copy, OpenSSL has just handed over the only reference to it.
     let copy = (!copy.is_null()).then(|| unsafe { SslSession::from_ptr(copy) });

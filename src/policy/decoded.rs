@@ -1,9 +1,9 @@
 //! Sessions that are kept decoded, because decoding is dear where they have a client
 //! certificate (120 to 200 µs on OpenSSL 3.0, most of it for the certificate's public key).
 //!
-//! They cache decoding, never existence: the store has answered before a master is looked for, and
+//! They cache decoding, never existence: the store has answered before one is looked for, and
 //! it serves only if it was made of the very bytes that the store returned. No connection ever gets
-//! a master, only a copy: OpenSSL writes to sessions that it resumes, and marks those of connections
+//! one, only a copy: OpenSSL writes to sessions that it resumes, and marks those of connections
 //! that end badly as not resumable.
 
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::session::{Session, SessionKey};
 use crate::store::{Item, Kind, Shelf};
 use crate::threads::{self, Perishable, Watched};
 
-/// What a master takes beside its record and its certificate: an `SSL_SESSION`, an `X509`, and the
+/// What one takes beside its record and its certificate: an `SSL_SESSION`, an `X509`, and the
 /// entry here.
 const OVERHEAD: usize = 2_048;
 
@@ -26,7 +26,7 @@ const OVERHEAD: usize = 2_048;
 const PER_BYTE: usize = 16;
 
 /// How many a byte of an extension takes at most. OpenSSL parses extensions when it verifies a certificate,
-/// or somebody asks it something, and keeps what it finds with the certificate, which a master shares with
+/// or somebody asks it something, and keeps what it finds with the certificate, which it shares with
 /// all its copies: an alternative name of two bytes takes 104.
 const PER_BYTE_OF_EXTENSIONS: usize = 64;
 
@@ -41,7 +41,7 @@ pub(crate) struct DecodedSession {
 }
 
 impl DecodedSession {
-    /// A master of a copy of this session, unless it is too large for the limit.
+    /// One of a copy of this session, unless it is too large for the limit.
     pub(crate) fn new(session: &SslSessionRef, record: &Session, limit: usize) -> Option<Self> {
         let size = size(session, record);
         // Data of the user's would be shared by all copies, and freed with each.
@@ -62,7 +62,7 @@ fn size(session: &SslSessionRef, record: &Session) -> usize {
     record.as_bytes().len() * PER_BYTE + extensions * PER_BYTE_OF_EXTENSIONS + OVERHEAD
 }
 
-/// The masters of a policy, those used last.
+/// The decoded sessions of a policy, those used last.
 #[derive(Default)]
 pub(crate) struct Decoded {
     /// There are any: spares the lock.
@@ -82,27 +82,27 @@ impl Item for Arc<DecodedSession> {
 }
 
 impl Decoded {
-    /// A copy of the master of this record.
+    /// A copy of the session that was made of this record.
     pub(crate) fn copy(&self, key: &SessionKey, record: &Session) -> Option<OwnedSession> {
         if !self.any.load(Relaxed) {
             return None;
         }
         // The copy is made outside the lock. Nobody writes to what several then read.
-        let master = self.kept.lock().get(key).map(Arc::clone)?;
-        if master.record.as_bytes() != record.as_bytes() {
+        let session = self.kept.lock().get(key).map(Arc::clone)?;
+        if session.record.as_bytes() != record.as_bytes() {
             return None;
         }
-        ffi::copy_session(&master.session)
+        ffi::copy_session(&session.session)
     }
 
-    /// Keeps a master, which is that of a successor if its client has used another session.
+    /// Keeps a decoded session, which is a successor if its client has used another session.
     pub(crate) fn keep(
         self: &Arc<Self>,
         key: &SessionKey,
-        master: DecodedSession,
+        session: DecodedSession,
         used: Option<&SessionKey>,
     ) {
-        let limit = master.limit;
+        let limit = session.limit;
         // What goes is freed outside the lock.
         let mut gone = Vec::new();
         let mut kept = self.kept.lock();
@@ -110,7 +110,7 @@ impl Decoded {
             Some(used) => kept.supersede(used),
             None => Kind::Fresh,
         };
-        gone.extend(kept.insert(key, kind, Arc::new(master)));
+        gone.extend(kept.insert(key, kind, Arc::new(session)));
         while kept.bytes() > limit {
             let Some((_, evicted)) = kept.evict(key) else {
                 break;
@@ -213,58 +213,58 @@ mod tests {
         SessionKey::from([n; 32])
     }
 
-    fn has(masters: &Decoded, n: u8) -> bool {
-        masters.copy(&key(n), &record(n)).is_some()
+    fn has(decoded: &Decoded, n: u8) -> bool {
+        decoded.copy(&key(n), &record(n)).is_some()
     }
 
     #[test]
-    fn a_master_serves_for_its_own_bytes_only() {
-        let (masters, record) = (Arc::new(Decoded::default()), record(1));
-        let master = DecodedSession::new(&session(), &record, 1 << 20).unwrap();
-        masters.keep(&key(1), master, None);
-        let copy = masters.copy(&key(1), &record).unwrap();
+    fn it_serves_for_its_own_bytes_only() {
+        let (decoded, record) = (Arc::new(Decoded::default()), record(1));
+        let one = DecodedSession::new(&session(), &record, 1 << 20).unwrap();
+        decoded.keep(&key(1), one, None);
+        let copy = decoded.copy(&key(1), &record).unwrap();
         assert_eq!(copy.id(), [1; 32]);
         for at in 0..record.as_bytes().len() {
             let mut bytes = record.as_bytes().to_vec();
             bytes[at] ^= 1;
             if let Ok(changed) = Session::from_bytes(&bytes) {
-                assert!(masters.copy(&key(1), &changed).is_none(), "byte {at}");
+                assert!(decoded.copy(&key(1), &changed).is_none(), "byte {at}");
             }
         }
-        masters.forget(&key(1));
-        assert!(masters.copy(&key(1), &record).is_none());
-        assert_eq!(masters.kept.lock().bytes(), 0);
+        decoded.forget(&key(1));
+        assert!(decoded.copy(&key(1), &record).is_none());
+        assert_eq!(decoded.kept.lock().bytes(), 0);
     }
 
     #[test]
     fn the_least_recently_used_makes_room() {
-        let (masters, session) = (Arc::new(Decoded::default()), session());
+        let (decoded, session) = (Arc::new(Decoded::default()), session());
         let limit = 3 * size(&session, &record(0));
         let keep = |n, used: Option<u8>| {
-            let master = DecodedSession::new(&session, &record(n), limit).unwrap();
-            masters.keep(&key(n), master, used.map(key).as_ref());
+            let one = DecodedSession::new(&session, &record(n), limit).unwrap();
+            decoded.keep(&key(n), one, used.map(key).as_ref());
         };
         (0..3).for_each(|n| keep(n, None));
         keep(2, None);
-        assert!(has(&masters, 0) && masters.kept.lock().bytes() == limit);
+        assert!(has(&decoded, 0) && decoded.kept.lock().bytes() == limit);
         keep(3, None);
-        assert!(has(&masters, 0) && !has(&masters, 1) && has(&masters, 2) && has(&masters, 3));
+        assert!(has(&decoded, 0) && !has(&decoded, 1) && has(&decoded, 2) && has(&decoded, 3));
         keep(4, Some(3));
-        assert!(has(&masters, 0) && has(&masters, 2) && !has(&masters, 3) && has(&masters, 4));
-        assert_eq!(masters.kept.lock().bytes(), limit);
+        assert!(has(&decoded, 0) && has(&decoded, 2) && !has(&decoded, 3) && has(&decoded, 4));
+        assert_eq!(decoded.kept.lock().bytes(), limit);
         assert!(DecodedSession::new(&session, &record(5), limit / 3 - 1).is_none());
     }
 
     #[test]
     fn what_has_ended_goes() {
-        let (masters, session) = (Arc::new(Decoded::default()), session());
+        let (decoded, session) = (Arc::new(Decoded::default()), session());
         for n in 0..3 {
             let record = until(n, ENDS + 10 * u64::from(n));
-            let master = DecodedSession::new(&session, &record, 1 << 20).unwrap();
-            masters.keep(&key(n), master, None);
+            let one = DecodedSession::new(&session, &record, 1 << 20).unwrap();
+            decoded.keep(&key(n), one, None);
         }
-        assert!(!masters.sweep(ENDS + 15, &mut 0));
-        assert_eq!(masters.kept.lock().len(), 1);
+        assert!(!decoded.sweep(ENDS + 15, &mut 0));
+        assert_eq!(decoded.kept.lock().len(), 1);
     }
 
     /// A client that fills the memory of the server has a certificate of many small parts.
@@ -299,7 +299,7 @@ mod tests {
 
     /// `.ci/long` runs this under helgrind.
     #[test]
-    fn many_threads_copy_one_master() {
+    fn many_threads_copy_one_session() {
         let session = session();
         thread::scope(|scope| {
             for _ in 0..4 {
