@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use openssl::ssl::{SslContextBuilder, SslOptions, SslRef};
 
 use crate::base::MAX_LIFETIME;
-use crate::decisions::{Applied, Connection, Handshakes};
+use crate::decisions::{Applied, Connection, Decider};
 use crate::error::Error;
 use crate::ffi;
 use crate::outcome::Outcome;
@@ -98,7 +98,7 @@ impl SslContextBuilderExt for SslContextBuilder {
         ffi::set_timeout(self, lifetime.as_secs());
         let verify = ffi::verify_mode_of(ffi::as_context(self));
         Applied::new(policy, verify).put_into(self);
-        ffi::install(self, &settings, &Handshakes);
+        ffi::install(self, &settings, &Decider);
         #[cfg(feature = "tokio")]
         crate::accept::install(self, policy);
         Ok(())

@@ -3,30 +3,30 @@
 
 mod admission;
 mod applied;
-mod authority;
 mod candidates;
 mod client;
 mod connection;
 mod demand;
 mod fits;
 mod handshake;
-mod late_tickets;
+mod not_kept;
 mod offer;
 mod overridden;
 mod own_sessions;
 mod purpose;
-mod refusal;
 mod second_look;
 mod server_name;
 mod stamping;
 mod stateful;
 mod stateless;
 mod tickets;
+mod verified_against;
+mod withheld_tickets;
 
 pub(crate) use applied::Applied;
 #[cfg(feature = "tokio")]
 pub(crate) use candidates::{Answer, Identity, MAX_CANDIDATES};
 pub(crate) use connection::Connection;
-pub(crate) use handshake::Handshakes;
+pub(crate) use handshake::Decider;
 #[cfg(feature = "tokio")]
 pub(crate) use overridden::Setting;

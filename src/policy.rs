@@ -4,14 +4,14 @@ mod builder;
 mod counters;
 mod decoded;
 mod forgotten;
+mod internals;
 mod knobs;
 mod late_demands;
-mod lookups;
 mod mode;
-mod questions;
 mod resumption;
 mod shared;
 mod stats;
+mod store_calls;
 
 pub(crate) use counters::{Counter, Counters, TicketFate};
 pub use knobs::ClientCertificates;

@@ -1,4 +1,4 @@
-//! The accept.
+//! The accept: drives one handshake, and waits for its lookups.
 
 use std::pin::Pin;
 use std::sync::Arc;

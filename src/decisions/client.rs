@@ -11,12 +11,12 @@ use crate::session::Binding;
 pub(super) struct Client {
     /// The certificate or key that the stamp of the connection's session speaks of.
     credential: Mutex<Option<Credential>>,
-    authority: Mutex<Option<Box<Authority>>>,
+    authority: Mutex<Option<Box<CachedAuthority>>>,
 }
 
 /// The hash of what the client is verified against, if it is not the context's. The reference to the store keeps
 /// its address from being that of another one.
-type Authority = (Verification, Option<X509Store>, Binding);
+type CachedAuthority = (Verification, Option<X509Store>, Binding);
 
 impl Client {
     /// The hash of what the client is verified against, made once for as long as it stays the same.

@@ -1,10 +1,11 @@
 //! What one `SSL` carries from the start of its handshake.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
 use std::time::SystemTime;
 
 use openssl::error::ErrorStack;
-use openssl::ssl::{SslRef, SslVersion};
+use openssl::ssl::{SslRef, SslVerifyMode, SslVersion};
 use parking_lot::MutexGuard;
 
 use super::applied::Applied;
@@ -18,6 +19,9 @@ use crate::ffi::{self, Carried, CredentialRef, Place};
 use crate::outcome::{Handshake, Outcome, Reason, Source};
 use crate::policy::{Counter, Counters, Resumption};
 use crate::session::{SessionKey, Stamp};
+
+/// Of no verify mode.
+const NEVER: i32 = -1;
 
 static PLACE: Place<Connection> = Place::new();
 
@@ -33,6 +37,8 @@ pub(crate) struct Connection {
     /// Whether the store is asked while the handshake is suspended, and then only.
     asks_ahead: bool,
     client: Client,
+    /// The verify mode that the session was held against after all callbacks for the hello.
+    looked_at: AtomicI32,
     sessions: OwnSessions,
     /// Whether we have sent a close_notify.
     closed: bool,
@@ -54,6 +60,7 @@ impl Connection {
             offer: Some(Box::default()),
             asks_ahead: false,
             client: Client::default(),
+            looked_at: AtomicI32::new(NEVER),
             sessions: OwnSessions::default(),
             closed: false,
             failed: false,
@@ -117,13 +124,37 @@ impl Connection {
         self.offer.as_deref()
     }
 
-    pub(super) fn offer_mut(&mut self) -> &mut Offer {
-        self.offer.get_or_insert_default()
+    pub(super) fn offer_mut(&mut self) -> Option<&mut Offer> {
+        self.offer.as_deref_mut()
+    }
+
+    /// What the client offers does not resume.
+    pub(super) fn decline(&mut self, reason: Reason) {
+        if let Some(offer) = &mut self.offer {
+            offer.decline(reason);
+        }
+        *self.looked_at.get_mut() = NEVER;
+    }
+
+    /// A session that was looked at does not resume.
+    pub(super) fn decline_candidate(&mut self, identity: &Identity, reason: Reason) {
+        if let Some(offer) = &mut self.offer {
+            offer.decline_candidate(identity, reason);
+        }
+        self.decline(reason);
     }
 
     /// The sessions that it is, as far as they are looked at.
     pub(crate) fn candidates(&self) -> Option<MutexGuard<'_, Candidates>> {
         Some(self.offer()?.candidates())
+    }
+
+    pub(super) fn set_looked_at(&self, verify: SslVerifyMode) {
+        self.looked_at.store(verify.bits(), Relaxed);
+    }
+
+    pub(super) fn has_looked_at(&self, verify: SslVerifyMode) -> bool {
+        self.looked_at.load(Relaxed) == verify.bits()
     }
 
     /// The client mentions a session: whether it is to be looked at, or why it is declined. `capped` counts
@@ -133,7 +164,10 @@ impl Connection {
         identity: &Identity,
         capped: fn(&Counters) -> &Counter,
     ) -> Result<(), Reason> {
-        match self.offer_mut().mention(identity) {
+        let Some(offer) = &mut self.offer else {
+            return Err(Reason::NotFound);
+        };
+        match offer.mention(identity) {
             Mention::Look => Ok(()),
             Mention::Declined(reason) => Err(reason),
             Mention::Capped => {
@@ -150,7 +184,11 @@ impl Connection {
         stamp: Stamp,
         credential: Option<CredentialRef<'_>>,
     ) {
-        self.offer_mut().supply(source, stamp);
+        if let Some(offer) = &mut self.offer {
+            offer.supply(source, stamp);
+        }
+        // After a HelloRetryRequest it may be another session, which has not been looked at.
+        *self.looked_at.get_mut() = NEVER;
         self.client.note_stamped(credential);
     }
 
@@ -158,7 +196,7 @@ impl Connection {
     /// not been checked.
     pub(super) fn fail_closed(&mut self) {
         self.failed = true;
-        self.offer_mut().decline(Reason::Unauthenticated);
+        self.decline(Reason::Unauthenticated);
         self.policy().counters().failed_closed.add_one();
     }
 
@@ -272,8 +310,6 @@ impl Drop for Connection {
 
 #[cfg(test)]
 mod tests {
-    use openssl::ssl::SslVerifyMode;
-
     use super::*;
     use crate::session::ClientIs;
 
@@ -309,7 +345,7 @@ mod tests {
             full(Reason::NothingOffered)
         );
         assert_eq!(
-            settled(&policy, false, |c| c.offer_mut().decline(Reason::Expired)),
+            settled(&policy, false, |c| c.decline(Reason::Expired)),
             full(Reason::Expired)
         );
         assert_eq!(
@@ -318,7 +354,7 @@ mod tests {
         );
         assert_eq!(
             settled(&policy, true, |c| {
-                c.offer_mut().decline(Reason::NotFound);
+                c.decline(Reason::NotFound);
                 c.supply(Source::Store, stamp(), None);
             }),
             Handshake::Resumed(Source::Store)

@@ -5,9 +5,9 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use openssl::ssl::{SslRef, SslVerifyMode};
 
 use super::applied::Applied;
-use super::authority::Authority;
 use super::connection::Connection;
 use super::purpose;
+use super::verified_against::VerifiedAgainst;
 use crate::ffi::{self, Verification};
 use crate::policy::Resumption;
 use crate::secret::random;
@@ -87,7 +87,7 @@ fn hash(
         false => None,
     };
     let in_force = ffi::verify_param(ssl).map_or_else(|_| Binding::default(), purpose::hash);
-    let authority = Authority {
+    let authority = VerifiedAgainst {
         certificates,
         names,
         rules: how.rules().to_vec(),

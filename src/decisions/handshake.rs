@@ -11,19 +11,19 @@ use super::applied::Applied;
 use super::candidates::Candidates;
 use super::connection::Connection;
 use super::demand::first_demand;
-use super::late_tickets::withhold_ended;
+use super::not_kept::{is_refused, is_too_large};
 use super::overridden::Setting;
-use super::refusal::{is_refused, is_too_large};
 use super::second_look::{has_second_look, may_go_on, note_full_handshake};
 use super::stamping::{resumed_stamp, stamp_session};
+use super::withheld_tickets::withhold_ended;
 use super::{stateful, stateless};
 use crate::base::catch;
 use crate::ffi::{self, Alert, Decisions, SessionMut, Ticket, TicketContext, Verdict};
 
 /// All handshakes of the process.
-pub(crate) struct Handshakes;
+pub(crate) struct Decider;
 
-impl Decisions for Handshakes {
+impl Decisions for Decider {
     fn started(&self, ssl: &mut SslRef) {
         start(ssl).unwrap_or_default();
     }
@@ -128,13 +128,13 @@ fn start(ssl: &mut SslRef) -> Option<()> {
     }
     let mut new = Connection::new(owner, SystemTime::now());
     if let Some(reason) = overridden {
-        new.offer_mut().decline(reason);
+        new.decline(reason);
     }
     new.put_into(ssl)?;
     let demand = first_demand(ssl);
-    Connection::of_mut(ssl)?
-        .offer_mut()
-        .set_first_demand(demand);
+    if let Some(offer) = Connection::of_mut(ssl)?.offer_mut() {
+        offer.set_first_demand(demand);
+    }
     // From now on whatever context the connection is switched to.
     ffi::keep_info_callback(ssl);
     Some(())

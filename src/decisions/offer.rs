@@ -1,8 +1,5 @@
 //! What the client of a connection offers to resume, and what comes of it: until its handshake has completed or failed.
 
-use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
-
-use openssl::ssl::SslVerifyMode;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::candidates::{Candidates, Identity, Mention};
@@ -22,8 +19,6 @@ pub(super) struct Offer {
     first_demand: Option<Demand>,
     /// The session of the store that OpenSSL was given to resume.
     given: Option<SessionKey>,
-    /// The verify mode that the session was held against after all callbacks for the hello, and 1 more.
-    looked_at: AtomicI32,
 }
 
 /// A ticket between the two callbacks that it is shown to.
@@ -57,8 +52,6 @@ impl Offer {
     fn set(&mut self, offered: Offered) {
         self.offered = offered;
         self.given = None;
-        // After a HelloRetryRequest it may be another session, which has not been looked at.
-        *self.looked_at.get_mut() = 0;
     }
 
     /// The session that OpenSSL was given is that of the store under this key.
@@ -113,14 +106,6 @@ impl Offer {
         self.ticket
     }
 
-    pub(super) fn set_looked_at(&self, verify: SslVerifyMode) {
-        self.looked_at.store(verify.bits() + 1, Relaxed);
-    }
-
-    pub(super) fn has_looked_at(&self, verify: SslVerifyMode) -> bool {
-        self.looked_at.load(Relaxed) == verify.bits() + 1
-    }
-
     /// The client mentions a session.
     pub(super) fn mention(&mut self, identity: &Identity) -> Mention {
         self.candidates.get_mut().mention(identity)
@@ -129,7 +114,6 @@ impl Offer {
     /// A session that was looked at does not resume.
     pub(super) fn decline_candidate(&mut self, identity: &Identity, reason: Reason) {
         self.candidates.get_mut().decline(identity, reason);
-        self.decline(reason);
     }
 
     /// The sessions that it is, as far as they are looked at.

@@ -33,10 +33,7 @@ pub(super) fn may_go_on(ssl: &SslRef, connection: &Connection) -> bool {
     // All callbacks for the hello have run before the first step that resumes. Others could still raise the
     // mode.
     let verify = ffi::verify_mode(ssl);
-    if connection
-        .offer()
-        .is_some_and(|offer| offer.has_looked_at(verify))
-    {
+    if connection.has_looked_at(verify) {
         return true;
     }
     let stamp = resumed_stamp(ssl);
@@ -60,9 +57,7 @@ pub(super) fn may_go_on(ssl: &SslRef, connection: &Connection) -> bool {
     let demand = demand(ssl, connection);
     let met = demand.is_met_by(&stamp).is_ok();
     if met {
-        if let Some(offer) = connection.offer() {
-            offer.set_looked_at(verify);
-        }
+        connection.set_looked_at(verify);
     } else {
         // It may depend on more than the name, and whoever offered the session need not have met it.
         note_demand(connection, stamp.binding, demand, Some(REMEMBERED));

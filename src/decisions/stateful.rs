@@ -7,8 +7,8 @@ use openssl::ssl::{SslRef, SslSession, SslVersion};
 use super::admission::{admit, here};
 use super::candidates::Identity;
 use super::connection::Connection;
+use super::not_kept::is_refused;
 use super::overridden::Setting;
-use super::refusal::is_refused;
 use super::stamping::{has_ended, stamp_session};
 use crate::ffi::{self, OwnedSession, SessionMut};
 use crate::outcome::{Reason, Source};
@@ -84,15 +84,15 @@ pub(super) fn get_session(ssl: &mut SslRef, id: &[u8], now: SystemTime) -> Optio
         return None;
     }
     if let Some(reason) = connection.owner().overridden() {
-        connection.offer_mut().decline(reason);
+        connection.decline(reason);
         return None;
     }
     let Ok(id) = <&Identity>::try_from(id) else {
-        connection.offer_mut().decline(Reason::NotFound);
+        connection.decline(Reason::NotFound);
         return None;
     };
     if let Err(reason) = connection.mention(id, |counters| &counters.capped) {
-        connection.offer_mut().decline(reason);
+        connection.decline(reason);
         return None;
     }
     let here = here(ssl, Connection::of(ssl)?, now)?;
@@ -109,11 +109,13 @@ pub(super) fn get_session(ssl: &mut SslRef, id: &[u8], now: SystemTime) -> Optio
     match found {
         Ok((session, stamp)) => {
             connection.supply(Source::Store, stamp, ffi::credential(&session));
-            connection.offer_mut().give(key);
+            if let Some(offer) = connection.offer_mut() {
+                offer.give(key);
+            }
             Some(session.into_shared())
         }
         Err(reason) => {
-            connection.offer_mut().decline_candidate(id, reason);
+            connection.decline_candidate(id, reason);
             None
         }
     }

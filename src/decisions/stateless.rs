@@ -8,10 +8,10 @@ use openssl::ssl::{SslRef, SslVersion};
 use super::admission::{admit, here};
 use super::candidates::Identity;
 use super::connection::Connection;
-use super::late_tickets::is_withheld;
-use super::offer::AtHand;
+use super::not_kept::is_refused;
+use super::offer::{AtHand, Offer};
 use super::overridden::Setting;
-use super::refusal::is_refused;
+use super::withheld_tickets::is_withheld;
 use crate::ffi::{self, Ticket, Verdict};
 use crate::keys::{Standing, TicketKey};
 use crate::outcome::{Reason, Source};
@@ -54,14 +54,14 @@ pub(super) fn open(
         return None;
     }
     if let Some(reason) = connection.owner().overridden() {
-        connection.offer_mut().set_at_hand(AtHand::Refused(reason));
+        connection.offer_mut()?.set_at_hand(AtHand::Refused(reason));
         return None;
     }
     let mut identity = Identity::default();
     identity[..16].copy_from_slice(name);
     identity[16..].copy_from_slice(iv);
     if let Err(reason) = connection.mention(&identity, |counters| &counters.capped_tickets) {
-        connection.offer_mut().set_at_hand(AtHand::Refused(reason));
+        connection.offer_mut()?.set_at_hand(AtHand::Refused(reason));
         return None;
     }
     let found = connection.policy().keys()?.opening(name, now);
@@ -70,7 +70,7 @@ pub(super) fn open(
         None => (TicketFate::UnknownKey, None),
     };
     connection
-        .offer_mut()
+        .offer_mut()?
         .set_at_hand(AtHand::Named(identity, fate));
     key
 }
@@ -78,7 +78,7 @@ pub(super) fn open(
 /// The ticket has been opened or not: decides what to do with it.
 pub(super) fn decide(ssl: &mut SslRef, ticket: Ticket<'_>, now: SystemTime) -> Option<Verdict> {
     let connection = Connection::of_mut(ssl)?;
-    let at_hand = connection.offer_mut().take_at_hand();
+    let at_hand = connection.offer_mut().and_then(Offer::take_at_hand);
     if connection.outcome().is_some() || matches!(ticket, Ticket::Empty) {
         return Some(Verdict::Decline);
     }
@@ -87,19 +87,19 @@ pub(super) fn decide(ssl: &mut SslRef, ticket: Ticket<'_>, now: SystemTime) -> O
         connection.owner().notice(Setting::TicketKeyCallback);
     }
     if let Some(reason) = connection.owner().overridden() {
-        connection.offer_mut().decline(reason);
+        connection.decline(reason);
         return Some(Verdict::Decline);
     }
     let (identity, fate) = match at_hand {
         Some(AtHand::Named(identity, fate)) => (identity, fate),
         Some(AtHand::Refused(reason)) => {
-            connection.offer_mut().decline(reason);
+            connection.decline(reason);
             return Some(Verdict::Decline);
         }
         None => {
             // Too short to name a key.
-            connection.offer_mut().set_ticket(TicketFate::Malformed);
-            connection.offer_mut().decline(Reason::Malformed);
+            connection.offer_mut()?.set_ticket(TicketFate::Malformed);
+            connection.decline(Reason::Malformed);
             return Some(Verdict::Decline);
         }
     };
@@ -108,11 +108,11 @@ pub(super) fn decide(ssl: &mut SslRef, ticket: Ticket<'_>, now: SystemTime) -> O
             TicketFate::UnknownKey => (TicketFate::UnknownKey, Reason::UnknownKey),
             _ => (TicketFate::Malformed, Reason::Malformed),
         };
-        connection.offer_mut().set_ticket(fate);
-        connection.offer_mut().decline_candidate(&identity, reason);
+        connection.offer_mut()?.set_ticket(fate);
+        connection.decline_candidate(&identity, reason);
         return Some(Verdict::Decline);
     };
-    connection.offer_mut().set_ticket(fate);
+    connection.offer_mut()?.set_ticket(fate);
     let here = here(ssl, Connection::of(ssl)?, now)?;
     let admitted = admit(ssl, &mut session, &here);
     let connection = Connection::of_mut(ssl)?;
@@ -121,7 +121,7 @@ pub(super) fn decide(ssl: &mut SslRef, ticket: Ticket<'_>, now: SystemTime) -> O
             connection.supply(Source::Ticket, stamp, ffi::credential(&session));
         }
         Err(reason) => {
-            connection.offer_mut().decline_candidate(&identity, reason);
+            connection.decline_candidate(&identity, reason);
             return Some(Verdict::Decline);
         }
     }

@@ -41,6 +41,7 @@ pub(super) const SSL_CB_READ_ALERT: c_int = 0x4004;
 pub(super) const SSL_CB_WRITE_ALERT: c_int = 0x4008;
 pub(super) const ALERT_LEVEL_FATAL: c_int = 2;
 pub(super) const ALERT_CLOSE_NOTIFY: c_int = 0;
+pub(super) const ALERT_USER_CANCELED: c_int = 90;
 pub(super) const SSL_CB_ACCEPT_LOOP: c_int = 0x2001;
 pub(super) const SSL_CTRL_GET_RAW_CIPHERLIST: c_int = 110;
 pub(super) const SSL_CTRL_GET_VERIFY_CERT_STORE: c_int = 137;

@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use foreign_types::ForeignTypeRef;
 use openssl::error::ErrorStack;
 use openssl::ex_data::Index;
-use openssl::ssl::{SslContext, SslContextBuilder, SslContextRef, SslRef};
+use openssl::ssl::{SslContext, SslContextBuilder, SslContextRef, SslRef, SslVersion};
 use openssl_sys as sys;
 
 use super::context::as_context;
@@ -85,11 +85,13 @@ unsafe extern "C" fn info(ssl: *const sys::SSL, event: c_int, value: c_int) {
             SSL_CB_HANDSHAKE_START => decisions.started(ssl),
             SSL_CB_HANDSHAKE_DONE => {
                 let session = ssl.session().map(ToOwned::to_owned);
-                decisions.done(ssl, session.as_deref().map(SessionMut::of_callback));
+                // SAFETY: OpenSSL is about to make tickets of it, if it is a new one.
+                let of_callback = |session| unsafe { SessionMut::of_callback(session) };
+                decisions.done(ssl, session.as_deref().map(of_callback));
             }
             SSL_CB_ACCEPT_LOOP => decisions.stepped(ssl),
             SSL_CB_READ_ALERT | SSL_CB_WRITE_ALERT => {
-                if let Some(alert) = alert(event, value) {
+                if let Some(alert) = alert(ssl, event, value) {
                     decisions.alerted(ssl, alert);
                 }
             }
@@ -113,8 +115,10 @@ unsafe extern "C" fn info_alone(ssl: *const sys::SSL, event: c_int, value: c_int
 }
 
 /// `value` is the level and the description of the alert.
-fn alert(event: c_int, value: c_int) -> Option<Alert> {
+fn alert(ssl: &SslRef, event: c_int, value: c_int) -> Option<Alert> {
     match (value >> 8, value & 0xff) {
+        // OpenSSL goes on whatever the level says (RFC 8446, section 6.1).
+        (_, ALERT_USER_CANCELED) if ssl.version2() == Some(SslVersion::TLS1_3) => None,
         (ALERT_LEVEL_FATAL, _) => Some(Alert::Fatal),
         (_, ALERT_CLOSE_NOTIFY) if event == SSL_CB_WRITE_ALERT => Some(Alert::CloseSent),
         _ => None,

@@ -43,7 +43,12 @@ pub(crate) struct SessionMut<'a>(&'a SslSessionRef);
 
 impl<'a> SessionMut<'a> {
     /// For callbacks, of the session that they are called for.
-    pub(super) fn of_callback(session: &'a SslSessionRef) -> Self {
+    ///
+    /// # Safety
+    ///
+    /// OpenSSL is in a callback for this session, for as long as this is there: no other thread reads it meanwhile, but
+    /// one that OpenSSL races with as well.
+    pub(super) unsafe fn of_callback(session: &'a SslSessionRef) -> Self {
         Self(session)
     }
 

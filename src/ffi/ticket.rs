@@ -56,8 +56,10 @@ pub(crate) struct TicketContext<'a> {
 }
 
 impl<'a> TicketContext<'a> {
-    /// `mac` is the HMAC context that OpenSSL passed, live for `'a`.
-    pub(super) fn of_callback(
+    /// # Safety
+    ///
+    /// `mac` is the HMAC context that OpenSSL passed, live for `'a` and nobody else's.
+    pub(super) unsafe fn of_callback(
         name: &'a mut [u8; 16],
         iv: &'a mut [u8; 16],
         cipher: &'a mut CipherCtxRef,

@@ -32,7 +32,8 @@ pub(super) unsafe extern "C" fn new_session(
         // SAFETY: live for the call.
         let session = unsafe { SslSessionRef::from_ptr(session) };
         if let Some(decisions) = decisions() {
-            decisions.made(ssl, SessionMut::of_callback(session));
+            // SAFETY: as above.
+            decisions.made(ssl, unsafe { SessionMut::of_callback(session) });
         }
     });
     // We kept no reference to the session.
@@ -84,7 +85,8 @@ pub(super) unsafe extern "C" fn ticket_key(
         let iv = unsafe { &mut *iv.cast::<[u8; 16]>() };
         // SAFETY: live and ours alone for the call.
         let cipher = unsafe { CipherCtxRef::from_ptr_mut(cipher) };
-        let mut ticket = TicketContext::of_callback(name, iv, cipher, mac);
+        // SAFETY: live and ours alone for the call.
+        let mut ticket = unsafe { TicketContext::of_callback(name, iv, cipher, mac) };
         if enc == 1 {
             decisions()?.seal(ssl, &mut ticket)
         } else {
@@ -101,7 +103,9 @@ pub(super) unsafe extern "C" fn generate_ticket(ssl: *mut sys::SSL, _arg: *mut c
     let ssl = unsafe { SslRef::from_ptr_mut(ssl) };
     let due = catch(AssertUnwindSafe(|| {
         let session = ssl.session().map(ToOwned::to_owned);
-        let session = session.as_deref().map(SessionMut::of_callback);
+        // SAFETY: OpenSSL is about to make a ticket of it.
+        let of_callback = |session| unsafe { SessionMut::of_callback(session) };
+        let session = session.as_deref().map(of_callback);
         decisions().is_none_or(|decisions| decisions.ticket_due(ssl, session))
     }));
     // 0 is fatal. Not to know is not to let pass.
@@ -137,9 +141,9 @@ pub(super) unsafe extern "C" fn decrypt_ticket(
             SSL_TICKET_EMPTY => Ticket::Empty,
             SSL_TICKET_SUCCESS | SSL_TICKET_SUCCESS_RENEW => {
                 // SAFETY: with these two OpenSSL passes the session, live for the call.
-                Ticket::Opened(SessionMut::of_callback(unsafe {
-                    SslSessionRef::from_ptr(session)
-                }))
+                let session = unsafe { SslSessionRef::from_ptr(session) };
+                // SAFETY: it has just been opened, and is ours alone for the call.
+                Ticket::Opened(unsafe { SessionMut::of_callback(session) })
             }
             _ => Ticket::Unreadable,
         };

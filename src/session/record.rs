@@ -1,4 +1,4 @@
-//! A session as a store keeps it.
+//! A session as a store keeps it: a record, whose public name is `Session`.
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -4,7 +4,9 @@ use std::ffi::{c_int, c_void};
 use std::ptr;
 
 use foreign_types::ForeignTypeRef;
-use openssl::ssl::{ClientHelloResponse, NameType, SslContext, SslRef, SslVerifyMode};
+use openssl::ssl::{
+    ClientHelloResponse, NameType, Ssl, SslAcceptorBuilder, SslContext, SslRef, SslVerifyMode,
+};
 use openssl_resumption::{
     Handshake::{Full, Resumed},
     Reason, Resumption,
@@ -142,6 +144,19 @@ fn a_new_generation_ends_the_sessions_from_before_a_demand() {
     }
 }
 
+fn drop_and_raise(builder: &mut SslAcceptorBuilder, ca: &Identity, arg: *mut Switch) {
+    demand_certificates(builder, ca);
+    builder.set_client_hello_callback(|ssl, _| {
+        ssl.set_verify(SslVerifyMode::NONE);
+        Ok(ClientHelloResponse::SUCCESS)
+    });
+    #[expect(unsafe_code, reason = "as above")]
+    // SAFETY: the callback is one for this argument, which lives for ever.
+    unsafe {
+        SSL_CTX_set_cert_cb(builder.as_ptr(), Some(demand), arg.cast());
+    }
+}
+
 /// The context demands a certificate, a ClientHello callback does not, and the certificate callback does again.
 #[test]
 fn a_demand_that_was_dropped_and_raised_again_is_held_against_sessions() {
@@ -150,16 +165,7 @@ fn a_demand_that_was_dropped_and_raised_again_is_held_against_sessions() {
         let armed = Switch::default();
         let arg = ptr::from_mut(Box::leak(Box::new(armed.clone())));
         let server = context_with(&policy, |builder| {
-            demand_certificates(builder, &ca);
-            builder.set_client_hello_callback(|ssl, _| {
-                ssl.set_verify(SslVerifyMode::NONE);
-                Ok(ClientHelloResponse::SUCCESS)
-            });
-            #[expect(unsafe_code, reason = "as above")]
-            // SAFETY: the callback is one for this argument, which lives for ever.
-            unsafe {
-                SSL_CTX_set_cert_cb(builder.as_ptr(), Some(demand), arg.cast());
-            }
+            drop_and_raise(builder, &ca, arg);
         });
         let anonymous = Client::new(kind).unwrap().server_name("a.example");
         let [first, second] = meet_twice(&server, &anonymous);
@@ -172,6 +178,28 @@ fn a_demand_that_was_dropped_and_raised_again_is_held_against_sessions() {
         assert!(meet(&server, &known, None).authenticated, "{what}");
         let (met, refused) = try_meet(&server, &anonymous, first.next());
         assert!(met.is_err() && refused.is_some(), "{what}");
+    }
+}
+
+/// As above, and between two hellos the client sends an alert that OpenSSL ignores.
+#[test]
+fn nor_does_an_alert_make_it_forgotten() {
+    let (ca, me) = ca_and_client();
+    for (mode, policy) in resuming() {
+        let armed = Switch::default();
+        let arg = ptr::from_mut(Box::leak(Box::new(armed.clone())));
+        let server = context_with(&policy, |builder| {
+            builder.set_groups_list("P-384").unwrap();
+            drop_and_raise(builder, &ca, arg);
+        });
+        let anonymous = with_groups("P-256:P-384").server_name("a.example");
+        let first = meet(&server, &anonymous, None);
+        armed.turn_on();
+        let known = client_as(Kind::Tls13, &me).server_name("a.example");
+        assert!(meet(&server, &known, None).authenticated, "{mode}");
+        let ssl = Ssl::new(&server).unwrap();
+        let (met, refused) = try_meet_over(ssl, &anonymous, first.next(), Canceling::new);
+        assert!(met.is_err() && refused.is_some(), "{mode}");
     }
 }
 

@@ -187,6 +187,45 @@ pub fn try_meet_with(
     try_meet_over(ssl, client, session, |stream| stream)
 }
 
+/// A stream on which the alert user_canceled, marked fatal, goes before what is written second.
+#[derive(Debug)]
+pub struct Canceling {
+    stream: UnixStream,
+    has_read: bool,
+    has_sent: bool,
+}
+
+impl Canceling {
+    pub fn new(stream: UnixStream) -> Self {
+        Self {
+            stream,
+            has_read: false,
+            has_sent: false,
+        }
+    }
+}
+
+impl Read for Canceling {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.has_read = true;
+        self.stream.read(buffer)
+    }
+}
+
+impl Write for Canceling {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.has_read && !self.has_sent {
+            self.has_sent = true;
+            self.stream.write_all(&[21, 3, 3, 0, 2, 2, 90])?;
+        }
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.stream.flush()
+    }
+}
+
 /// Like `try_meet`, with the client's end of the connection wrapped by the test.
 pub fn try_meet_over<S: Read + Write + std::fmt::Debug>(
     ssl: Ssl,

@@ -332,6 +332,29 @@ fn no_file_uses_one_above_it_and_no_two_use_each_other() {
     assert!(faults.is_empty(), "\n{}\n", faults.join("\n"));
 }
 
+/// A front file has rooms, and nothing of its own.
+#[test]
+fn the_front_of_each_folder_declares_and_shows_only() {
+    let house = House::read(&path("src"));
+    for (module, source) in &house.sources {
+        if module.len() == 1 && !source.modules.is_empty() {
+            assert!(source.is_front, "{module:?}");
+        }
+    }
+}
+
+#[test]
+fn the_plans_name_files_that_are_there() {
+    for plan in ["ARCHITECTURE.md", "tests/README.md"] {
+        let text = fs::read_to_string(path(plan)).unwrap();
+        let named = text.split('`').filter(|word| word.ends_with(".rs"));
+        for file in named {
+            let places = ["", "src/"].map(|place| path(place).join(file));
+            assert!(places.iter().any(|place| place.exists()), "{plan}: {file}");
+        }
+    }
+}
+
 /// The faults of a house of these files, whose `low` stands under `high`.
 fn faults_of(name: &str, files: &[(&str, &str)]) -> Vec<String> {
     let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);

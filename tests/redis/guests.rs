@@ -1,4 +1,4 @@
-//! Threads of a store that is connected are gone with it; `tests/guests.rs` has what is true of all threads.
+//! Threads of a store that is connected are gone with it; `tests/process/guests.rs` has what is true of all threads.
 
 use std::fs;
 use std::thread;

@@ -1,4 +1,4 @@
-//! Sessions that are not kept at all.
+//! Sessions that are neither stored nor sealed.
 
 use openssl::ssl::SslRef;
 

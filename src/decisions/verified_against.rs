@@ -6,7 +6,7 @@ use crate::session::{Binding, truncated};
 
 /// What clients are verified against.
 #[derive(Debug)]
-pub(crate) struct Authority {
+pub(crate) struct VerifiedAgainst {
     /// The CA certificates, by their SHA-256, in any order.
     pub(crate) certificates: Vec<[u8; 32]>,
     /// The client CA names, in any order.
@@ -23,7 +23,7 @@ pub(crate) struct Authority {
     pub(crate) context: Option<Binding>,
 }
 
-impl Authority {
+impl VerifiedAgainst {
     pub(crate) fn hash(mut self) -> Binding {
         self.certificates.sort_unstable();
         self.names.sort_unstable();
@@ -56,8 +56,8 @@ impl Authority {
 mod tests {
     use super::*;
 
-    fn authority(certificates: &[[u8; 32]], names: &[&str]) -> Authority {
-        Authority {
+    fn authority(certificates: &[[u8; 32]], names: &[&str]) -> VerifiedAgainst {
+        VerifiedAgainst {
             certificates: certificates.to_vec(),
             names: names.iter().map(|name| name.as_bytes().to_vec()).collect(),
             rules: vec![1, -1],
@@ -77,23 +77,23 @@ mod tests {
             authority(&[a], &["x", "y"]),
             authority(&[a, b], &[]),
             authority(&[a, b], &["xy"]),
-            Authority {
+            VerifiedAgainst {
                 rules: vec![1, 0],
                 ..one()
             },
-            Authority {
+            VerifiedAgainst {
                 demanded: [1; 16],
                 ..one()
             },
-            Authority {
+            VerifiedAgainst {
                 dear: [[1; 16], [0; 16]],
                 ..one()
             },
-            Authority {
+            VerifiedAgainst {
                 context: Some([1; 16]),
                 ..one()
             },
-            Authority {
+            VerifiedAgainst {
                 by_callback: true,
                 ..one()
             },
@@ -101,7 +101,7 @@ mod tests {
         for (i, other) in others.into_iter().enumerate() {
             assert_ne!(one().hash(), other.hash(), "{i}");
         }
-        let a_name = Authority {
+        let a_name = VerifiedAgainst {
             names: vec![a.to_vec()],
             ..authority(&[], &[])
         };

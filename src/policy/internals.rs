@@ -1,4 +1,4 @@
-//! What the rest of the library asks of a policy.
+//! What the rest of the library asks of a policy, and tells it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
