@@ -50,7 +50,10 @@ impl Fake {
         // A first lookup waits for the connection.
         let begun = Instant::now();
         while store.get(&key(0)).is_err() {
-            assert!(begun.elapsed() < Duration::from_secs(20), "no connection");
+            assert!(
+                begun.elapsed() < Duration::from_secs(20),
+                "no connection, or the machine is too busy"
+            );
         }
         store
     }

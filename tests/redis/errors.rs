@@ -81,7 +81,10 @@ fn the_policy_says_that_a_session_does_not_open() {
             assert!(said.contains("another secret"), "{said}");
             return;
         }
-        assert!(begun.elapsed() < Duration::from_secs(10));
+        assert!(
+            begun.elapsed() < Duration::from_secs(10),
+            "or the machine is too busy"
+        );
     }
 }
 
@@ -151,13 +154,19 @@ fn connections_that_redis_has_closed_are_not_used() {
     let begun = Instant::now();
     let connected = || redis.ask::<String>("CLIENT LIST").lines().count();
     while connected() < 17 {
-        assert!(begun.elapsed() < Duration::from_secs(10));
+        assert!(
+            begun.elapsed() < Duration::from_secs(10),
+            "or the machine is too busy"
+        );
         thread::sleep(Duration::from_millis(20));
     }
     let killed: u32 = redis.ask("CLIENT KILL TYPE normal");
     assert!(killed >= 16);
     while connected() > 1 {
-        assert!(begun.elapsed() < Duration::from_secs(20));
+        assert!(
+            begun.elapsed() < Duration::from_secs(20),
+            "or the machine is too busy"
+        );
         thread::sleep(Duration::from_millis(20));
     }
     for n in 0..40 {
@@ -187,6 +196,9 @@ fn connecting_to_a_path_ends_in_time() {
     let begun = Instant::now();
     let alone = format!("{:?}", keys.load(SystemTime::now()).unwrap());
     assert!(alone.contains("of this host alone"), "{alone}");
-    assert!(begun.elapsed() < Duration::from_secs(10));
+    assert!(
+        begun.elapsed() < Duration::from_secs(10),
+        "or the machine is too busy"
+    );
     drop(waiting);
 }

@@ -245,7 +245,10 @@ fn a_host_starts_alone_while_redis_is_away_and_joins_later() {
     // Away, it was asked once a second.
     let begun = std::time::Instant::now();
     while alone.1.last_warning().is_some() {
-        assert!(begun.elapsed() < Duration::from_secs(10), "still alone");
+        assert!(
+            begun.elapsed() < Duration::from_secs(10),
+            "still alone, or the machine is too busy"
+        );
         thread::sleep(Duration::from_millis(50));
     }
     println!("joined after {:?}", begun.elapsed());

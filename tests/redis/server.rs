@@ -49,7 +49,10 @@ impl Redis {
         self.process = Some(programs::start(&mut command));
         let begun = Instant::now();
         while self.connect().is_err() {
-            assert!(begun.elapsed() < Duration::from_secs(10), "no answer");
+            assert!(
+                begun.elapsed() < Duration::from_secs(10),
+                "no answer, or the machine is too busy"
+            );
             thread::sleep(Duration::from_millis(10));
         }
     }

@@ -62,7 +62,10 @@ fn sessions_of_another_host_are_kept_in_memory() {
     redis.kill();
     let begun = Instant::now();
     assert!(meet(&hosts[1].context, &client, here.next()).client.resumed);
-    assert!(begun.elapsed() < Duration::from_secs(2), "nobody was asked");
+    assert!(
+        begun.elapsed() < Duration::from_secs(2),
+        "nobody was asked, or the machine is too busy"
+    );
     assert!(
         !meet(&hosts[1].context, &client, there.next())
             .client
