@@ -1,12 +1,8 @@
 //! What the decoded sessions really take when clients' certificates have many tiny subject alternative names.
 #![allow(
     unsafe_code,
-    missing_docs,
-    clippy::all,
     clippy::undocumented_unsafe_blocks,
-    clippy::multiple_unsafe_ops_per_block,
-    unused,
-    reason = "as it was tried from outside"
+    reason = "the counts of the allocator"
 )]
 #[path = "../common/mod.rs"]
 mod common;

@@ -1,15 +1,5 @@
 //! A session whose certificate did NOT verify (a verify callback of another listener let it pass) is offered where no callback is, same CAs, same name.
-#![allow(
-    unsafe_code,
-    missing_docs,
-    clippy::all,
-    clippy::undocumented_unsafe_blocks,
-    clippy::multiple_unsafe_ops_per_block,
-    unused,
-    reason = "as it was tried from outside"
-)]
 use crate::common::*;
-use openssl_resumption::*;
 #[test]
 fn unverified_certificate_at_a_strict_listener() {
     let (ca, me) = ca_and_client();

@@ -1,19 +1,9 @@
 //! A client certificate with a key that is too small at one listener's security level, from a session of another listener.
-#![allow(
-    unsafe_code,
-    missing_docs,
-    clippy::all,
-    clippy::undocumented_unsafe_blocks,
-    clippy::multiple_unsafe_ops_per_block,
-    unused,
-    reason = "as it was tried from outside"
-)]
 use crate::common::*;
 use openssl::hash::MessageDigest;
 use openssl::pkey::PKey;
 use openssl::rsa::Rsa;
 use openssl::x509::X509;
-use openssl_resumption::*;
 #[test]
 fn small_keys() {
     let ca = mint("clients", None).unwrap();

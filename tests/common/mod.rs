@@ -187,6 +187,21 @@ pub fn try_meet_with(
     try_meet_over(ssl, client, session, |stream| stream)
 }
 
+/// How long this thread has worked so far: who else is there does not count.
+#[allow(
+    unsafe_code,
+    reason = "a clock that the standard library does not read"
+)]
+pub fn worked() -> Duration {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: writes the time to where it may.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
 /// A stream on which the alert user_canceled, marked fatal, goes before what is written second.
 #[derive(Debug)]
 pub struct Canceling {

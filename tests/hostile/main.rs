@@ -6,7 +6,6 @@ mod common;
 
 mod alerts;
 mod amplify;
-mod amplify_forgotten;
 mod bounds;
 mod der;
 mod elsewhere;

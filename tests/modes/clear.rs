@@ -1,12 +1,9 @@
 //! An Ssl that is used again by SSL_clear after a connection that was to have no tickets.
 #![allow(
     unsafe_code,
-    missing_docs,
-    clippy::all,
     clippy::undocumented_unsafe_blocks,
     clippy::multiple_unsafe_ops_per_block,
-    unused,
-    reason = "as it was tried from outside"
+    reason = "the openssl crate clears no SSL"
 )]
 use crate::common::*;
 use foreign_types::{ForeignType, ForeignTypeRef};

@@ -1,14 +1,5 @@
 //! A Redis over TLS puts two answers into one TLS record: is the second taken for the answer to the next question?
 #![cfg(feature = "redis")]
-#![allow(
-    unsafe_code,
-    missing_docs,
-    clippy::all,
-    clippy::undocumented_unsafe_blocks,
-    clippy::multiple_unsafe_ops_per_block,
-    unused,
-    reason = "as it was tried from outside"
-)]
 use crate::common::*;
 use openssl_resumption::*;
 use std::io::{Read, Write};
@@ -33,7 +24,7 @@ fn desync() {
     };
     std::thread::spawn(move || {
         for tcp in listener.incoming() {
-            let (acceptor, record) = (acceptor.clone(), record.clone());
+            let (acceptor, record) = (acceptor.clone(), record);
             std::thread::spawn(move || {
                 let mut tls = acceptor.accept(tcp.unwrap()).unwrap();
                 let mut gets = 0;
