@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use openssl::ssl::{ClientHelloResponse, NameType, Ssl, SslContext};
-use openssl_resumption::{Handshake::Resumed, Resumption, Source, SslContextBuilderExt};
+use openssl_resumption::{
+    Handshake::Resumed, Resumption, Source, SslContextBuilderExt, TicketKeys,
+};
 
 use crate::store::{Call, Watched};
 use crate::{common::*, meet_async_twice, pair, runtime, serve, session_of, watched};
@@ -140,4 +142,23 @@ fn suspending_replaces_a_callback_set_before() {
     assert_eq!(second.agreed(), Resumed(Source::Store));
     assert_eq!(store.count_here(Call::Get), 0);
     assert_eq!(policy.stats().overridden, 0);
+}
+
+/// So it is with a policy that does not suspend, and with one that has no store to ask.
+#[test]
+fn a_policy_that_does_not_suspend_leaves_a_callback_set_before() {
+    let (_, policy) = watched();
+    let tickets = Resumption::stateless(TicketKeys::random());
+    for policy in [policy.suspend_lookups(false), tickets.suspend_lookups(true)] {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let context = context_with(&policy, |builder| {
+            let calls = Arc::clone(&calls);
+            builder.set_client_hello_callback(move |_, _| {
+                calls.fetch_add(1, Relaxed);
+                Ok(ClientHelloResponse::SUCCESS)
+            });
+        });
+        meet(&context, &Client::new(Kind::Tls12).unwrap(), None);
+        assert_eq!(calls.load(Relaxed), 1, "{policy:?}");
+    }
 }
