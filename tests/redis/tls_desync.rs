@@ -65,7 +65,6 @@ fn desync() {
         .deadline(Duration::from_secs(2))
         .connect_deadline(Duration::from_secs(5))
         .plaintext();
-    std::thread::sleep(Duration::from_millis(1500));
     let get = |n: u8| {
         store
             .get(&SessionKey::from([n; 32]))
@@ -73,7 +72,7 @@ fn desync() {
     };
     let first = loop {
         match get(1) {
-            Err(_) => std::thread::sleep(Duration::from_millis(300)),
+            Err(_) => std::thread::sleep(Duration::from_millis(20)),
             ok => break ok,
         }
     };
