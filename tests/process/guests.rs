@@ -102,7 +102,8 @@ fn each_has_a_name_and_blocks_all_signals() {
         // The thread before may be there for a moment.
         let ours = |name: &String| expected.contains(&name.as_str());
         for (name, blocked) in threads().into_iter().filter(|(name, _)| ours(name)) {
-            assert_eq!(blocked, all, "{name}");
+            // While it starts another thread, the C library blocks in it even its own two.
+            assert_eq!(blocked & all, all, "{name}");
         }
     });
 }
