@@ -80,6 +80,7 @@ fn a_resumption_in_tls_1_3_says_which_session_it_used() {
                 met = meet(&context, &client, met.next());
                 assert!(met.server_reused, "{i}");
             }
+            assert_eq!(behind.flush(Duration::from_secs(60)), 0);
             // One that does not resume succeeds none.
             let other = client.server_name("another.example");
             assert!(!meet(&context, &other, met.next()).server_reused);
