@@ -7,7 +7,7 @@ use openssl::ssl::{SslContextBuilder, SslOptions, SslRef};
 use crate::base::MAX_LIFETIME;
 use crate::decisions::{Applied, Connection, Decider};
 use crate::error::Error;
-use crate::ffi;
+use crate::ffi::{self, EarlySettings};
 use crate::outcome::Outcome;
 use crate::policy::Resumption;
 
@@ -29,7 +29,8 @@ pub trait SslContextBuilderExt: sealed::Sealed {
     /// Drives `SSL_CTX_set_options` and `SSL_CTX_clear_options` (`NO_TICKET`),
     /// `SSL_CTX_set_session_cache_mode`, `SSL_CTX_set_session_id_context`, `SSL_CTX_set_timeout`,
     /// `SSL_CTX_set_num_tickets`, `SSL_CTX_set_tlsext_ticket_key_evp_cb`,
-    /// `SSL_CTX_set_session_ticket_cb`, `SSL_CTX_set_allow_early_data_cb` and
+    /// `SSL_CTX_set_session_ticket_cb`, `SSL_CTX_set_allow_early_data_cb` (and what
+    /// [`early_data`](Resumption::early_data) says) and
     /// `SSL_CTX_set_info_callback` (an info callback set before is still called), and replaces any
     /// session callback (new, get, remove) set before. On a client's context that means it keeps no
     /// sessions. A policy with `suspend_lookups` (feature `tokio`) also replaces the ClientHello callback
@@ -65,10 +66,11 @@ impl SslContextBuilderExt for SslContextBuilder {
         if !(Duration::from_secs(1)..=MAX_LIFETIME).contains(&lifetime) {
             return Err(Error::Lifetime(lifetime));
         }
-        match ffi::max_early_data(self) {
-            0 => {}
-            bytes => return Err(Error::EarlyData(bytes)),
+        if let Some(lacking) = policy.lacks_for_early_data() {
+            return Err(Error::EarlyData(lacking));
         }
+        let early_before = early_before(self);
+        let early = early_settings(policy, early_before)?;
         if let Some(lacking) = policy.lacks_for_single_use() {
             return Err(Error::SingleUse(lacking));
         }
@@ -97,11 +99,31 @@ impl SslContextBuilderExt for SslContextBuilder {
         self.set_session_cache_mode(settings.cache_mode);
         ffi::set_timeout(self, lifetime.as_secs());
         let verify = ffi::verify_mode_of(ffi::as_context(self));
-        Applied::new(policy, verify).put_into(self);
+        early.set(self);
+        Applied::new(policy, verify, early, early_before).put_into(self);
         ffi::install(self, &settings, &Decider);
         #[cfg(feature = "tokio")]
         crate::accept::install(self, policy);
         Ok(())
+    }
+}
+
+/// What is set for early data on a context, but for policies.
+fn early_before(builder: &SslContextBuilder) -> EarlySettings {
+    let found = EarlySettings::of(builder);
+    Applied::of(ffi::as_context(builder)).map_or(found, |applied| applied.early_before(found))
+}
+
+/// What a policy sets for early data on a context that has these settings without it.
+fn early_settings(policy: &Resumption, before: EarlySettings) -> Result<EarlySettings, Error> {
+    match (before.max, policy.max_early_data()) {
+        (0, 0) => Ok(before),
+        (context, max) if [0, max].contains(&context) => Ok(EarlySettings {
+            max,
+            recv_max: before.recv_max.max(max),
+            no_anti_replay: true,
+        }),
+        (context, policy) => Err(Error::MaxEarlyData { context, policy }),
     }
 }
 

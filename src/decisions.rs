@@ -7,6 +7,7 @@ mod candidates;
 mod client;
 mod connection;
 mod demand;
+mod early_data;
 mod fits;
 mod handshake;
 mod not_kept;

@@ -21,11 +21,18 @@ pub enum Error {
     /// The [`lifetime`](crate::Resumption::lifetime) is below 1 second or above 7 days, in any mode.
     Lifetime(Duration),
 
-    /// The context accepts early data (`SSL_CTX_set_max_early_data`).
-    ///
-    /// With early data on, OpenSSL's replay protection turns tickets into entries of its internal
-    /// cache, which this library keeps off, and no TLS 1.3 session would resume.
-    EarlyData(u32),
+    /// [`early_data`](crate::Resumption::early_data) needs what the policy does not have: a replay register or
+    /// `single_use`, and a mode in which sessions resume. The text says which.
+    EarlyData(&'static str),
+
+    /// The context accepts early data already (`SSL_CTX_set_max_early_data`), so many bytes, and not those of the
+    /// policy: leave it to [`early_data`](crate::Resumption::early_data).
+    MaxEarlyData {
+        /// What was set on the context.
+        context: u32,
+        /// What the policy sets.
+        policy: u32,
+    },
 
     /// [`single_use`](crate::Resumption::single_use) needs what the policy does not have: the
     /// stateful mode, or a store whose `take` is atomic. The text says which.
@@ -49,9 +56,11 @@ impl Display for Error {
                 f,
                 "lifetime must be at least 1 second and at most 7 days, not {lifetime:?}; see Resumption::lifetime"
             ),
-            Self::EarlyData(bytes) => write!(
+            Self::EarlyData(lacking) => write!(f, "early data needs {lacking}"),
+            Self::MaxEarlyData { context, policy } => write!(
                 f,
-                "early data is not supported: set_max_early_data is {bytes}, set it to 0 before set_resumption"
+                "set_max_early_data is {context} on the context, and Resumption::early_data {policy}: leave the first \
+                 out, it is set by set_resumption"
             ),
             Self::SingleUse(lacking) => write!(f, "single use needs {lacking}"),
             Self::Strict => {
@@ -68,7 +77,11 @@ impl StdError for Error {
         match self {
             Self::Keys(cause) => cause.source(),
             Self::OpenSsl(cause) => cause.source(),
-            Self::Lifetime(_) | Self::EarlyData(_) | Self::SingleUse(_) | Self::Strict => None,
+            Self::Lifetime(_)
+            | Self::EarlyData(_)
+            | Self::MaxEarlyData { .. }
+            | Self::SingleUse(_)
+            | Self::Strict => None,
         }
     }
 }

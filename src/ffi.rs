@@ -13,6 +13,7 @@ mod context;
 mod credential;
 mod decisions;
 mod declare;
+mod early_data;
 mod error_queue;
 mod info;
 mod install;
@@ -37,12 +38,13 @@ pub(crate) use connection::{
     can_withhold_tickets, drop_session, has_option, has_replay_protection, is_before_handshake,
     isolate, set_no_ticket, shut_down,
 };
-pub(crate) use context::{Settings, as_context, max_early_data, set_timeout, verify_mode_of};
+pub(crate) use context::{Settings, as_context, set_timeout, verify_mode_of};
 pub(crate) use credential::{
     Credential, CredentialRef, certificate_len, credential, extensions_len, has_chain,
     peer_certificate,
 };
 pub(crate) use decisions::{Alert, Decisions};
+pub(crate) use early_data::{EarlySettings, EarlyStatus, early_status};
 pub(crate) use error_queue::shielded;
 pub(crate) use info::{has_info_callback, keep_info_callback};
 pub(crate) use install::{has_session_callbacks, install, prepare, settings_of};

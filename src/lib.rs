@@ -1,6 +1,5 @@
 #![doc = include_str!("../README.md")]
 
-#[cfg(feature = "tokio")]
 mod accept;
 mod apply;
 mod base;
@@ -20,18 +19,22 @@ mod store;
 mod threads;
 
 #[cfg(feature = "tokio")]
-pub use accept::accept_async;
+pub use accept::{AsyncEarlyStream, EarlyHandshake, accept_async, accept_early_async};
+pub use accept::{EarlyStream, accept_early};
 pub use apply::{SslContextBuilderExt, SslRefExt};
 pub use error::Error;
 #[cfg(feature = "redis")]
 pub use keys::RedisKeys;
 pub use keys::{KeyDialect, KeyError, KeyFile, KeySet, KeySource, TicketKey, TicketKeys};
-pub use outcome::{Handshake, Outcome, Reason, Source};
+pub use outcome::{EarlyData, Handshake, Outcome, Reason, Source};
 pub use policy::{ClientCertificates, Handshakes, Resumption, Stats, StoreStats, TicketStats};
 pub use session::{Session, SessionKey, StoreError};
-pub use store::{CircuitBreaker, MemoryStore, Sealed, SessionStore, Tiered, Usage, WriteBehind};
+pub use store::{
+    CircuitBreaker, HelloId, MemoryRegister, MemoryStore, ReplayRegister, Sealed, Seen,
+    SessionStore, Tiered, Usage, WriteBehind,
+};
 #[cfg(feature = "redis")]
-pub use store::{FleetStore, RedisOptions, RedisStore};
+pub use store::{FleetStore, RedisOptions, RedisRegister, RedisStore};
 
 #[doc = include_str!("../GUIDE.md")]
 pub mod guide {}

@@ -26,7 +26,7 @@
 //!   / sum(rate(tls_resumption_handshakes_total[5m]))
 //! ```
 //!
-//! [`publish`] sets the others, which have no labels, to what [`Stats`] says, and describes them all:
+//! [`publish`] sets the others, of which only the last counter has a label, to what [`Stats`] says, and describes them all:
 //!
 //! | counter | |
 //! |---|---|
@@ -54,7 +54,7 @@
 //! | `tls_resumption_ticket_key_failures_total` | how often the source gave no ticket keys |
 //! | `tls_resumption_overridden_total` | settings of contexts changed after `set_resumption` |
 //! | `tls_resumption_failed_closed_total` | connections failed, because what they resumed lacks what is demanded, or was not checked |
-//! | `tls_resumption_early_data_declined_total` | connections whose early data was declined |
+//! | `tls_resumption_early_data_total` | early data that clients offered; with the label `result`, an [`EarlyData`] with `_` for blanks |
 //!
 //! | gauge | |
 //! |---|---|
@@ -71,11 +71,12 @@
 
 use ::metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 
-use crate::outcome::{Handshake, Outcome};
+use crate::outcome::{EarlyData, Handshake, Outcome};
 use crate::policy::Stats;
 use crate::store::Usage;
 
 const HANDSHAKES: &str = "tls_resumption_handshakes_total";
+const EARLY_DATA: &str = "tls_resumption_early_data_total";
 
 /// Counts the outcome of a handshake: a hook for [`on_outcome`](crate::Resumption::on_outcome), or
 /// part of one.
@@ -101,6 +102,11 @@ pub fn publish(stats: &Stats) {
             counter!(name).absolute(value);
         }
     }
+    describe_counter!(EARLY_DATA, Unit::Count, "early data that clients offered");
+    for early in EarlyData::ALL {
+        let result = early.as_str().replace(' ', "_");
+        counter!(EARLY_DATA, "result" => result).absolute(stats.early_data(*early));
+    }
     for (name, unit, help, value) in gauges(stats) {
         describe_gauge!(name, unit, help);
         if let Some(value) = value {
@@ -112,7 +118,7 @@ pub fn publish(stats: &Stats) {
 type CounterRow = (&'static str, &'static str, Option<u64>);
 
 #[rustfmt::skip] // a table
-fn counters(stats: &Stats) -> [CounterRow; 25] {
+fn counters(stats: &Stats) -> [CounterRow; 24] {
     let (store, tickets) = (&stats.store, &stats.tickets);
     let usage = |of: fn(Usage) -> u64| store.usage.map(of);
     [
@@ -140,7 +146,6 @@ fn counters(stats: &Stats) -> [CounterRow; 25] {
         ("tls_resumption_ticket_key_failures_total", "how often the source gave no ticket keys", Some(tickets.key_failures)),
         ("tls_resumption_overridden_total", "settings of contexts changed after set_resumption", Some(stats.overridden)),
         ("tls_resumption_failed_closed_total", "connections failed, because what they resumed lacks what is demanded, or was not checked", Some(stats.failed_closed)),
-        ("tls_resumption_early_data_declined_total", "connections whose early data was declined", Some(stats.early_data_declined)),
     ]
 }
 

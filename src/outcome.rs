@@ -12,6 +12,8 @@ pub struct Outcome {
     pub version: SslVersion,
     /// Full or resumed.
     pub handshake: Handshake,
+    /// What became of the early data (0-RTT) that the client offered; `None` if it offered none.
+    pub early_data: Option<EarlyData>,
 }
 
 /// Full, and why not resumed; or resumed, and from where.
@@ -64,13 +66,17 @@ impl Outcome {
     }
 }
 
-/// For people: `TLSv1.3 resumed: ticket`, `TLSv1.2 full: not found`.
+/// For people: `TLSv1.3 resumed: ticket`, `TLSv1.2 full: not found`, `TLSv1.3 resumed: store, early data: accepted`.
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.version_str())?;
         match self.handshake {
-            Handshake::Full(reason) => write!(f, " full: {reason}"),
-            Handshake::Resumed(source) => write!(f, " resumed: {source}"),
+            Handshake::Full(reason) => write!(f, " full: {reason}")?,
+            Handshake::Resumed(source) => write!(f, " resumed: {source}")?,
+        }
+        match self.early_data {
+            Some(early) => write!(f, ", early data: {early}"),
+            None => Ok(()),
         }
     }
 }
@@ -184,6 +190,41 @@ counted! {
     }
 }
 
+counted! {
+    /// What became of early data that a client offered (RFC 8446, section 2.3). Unless it was accepted the client
+    /// sends it again, as ordinary data of the connection.
+    EarlyData {
+        /// The application could read it before the handshake was finished.
+        Accepted => "accepted",
+        /// The register has seen this ClientHello before: it was sent again, by whomever.
+        Replayed => "replayed",
+        /// The register failed: an error, a panic, or in an asynchronous accept no answer by the deadline.
+        RegisterFailed => "register failed",
+        /// The register cannot yet say what it has not seen: it was made or, in Redis, started, flushed or promoted
+        /// less than a window ago (RFC 8446, section 8.2).
+        WarmingUp => "register warming up",
+        /// The register has no room for another ClientHello.
+        RegisterFull => "register full",
+        /// The server asked for another ClientHello (HelloRetryRequest).
+        HelloRetried => "hello retried",
+        /// OpenSSL found it unfit: the ClientHello is older than about ten seconds by this host's clock, or the
+        /// application protocol (ALPN) is not that of the session, or the session was not the first one offered.
+        Unfit => "unfit",
+        /// The application does not read early data: it accepted the connection otherwise than with
+        /// [`accept_early`](crate::accept_early).
+        NotRead => "not read",
+        /// The session did not resume; the [`Reason`] says why.
+        NotResumed => "not resumed",
+        /// The session was promised more than the policy allows now, so that the client may send more.
+        Promised => "promised more",
+        /// It is not certain that the session was checked by this library: a pre-shared key of the application's, or
+        /// callbacks of the context were replaced.
+        Unchecked => "unchecked",
+        /// The policy takes none.
+        Off => "off",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,19 +232,25 @@ mod tests {
     #[test]
     fn outcomes_read_as_sentences() {
         let shown = [
-            Outcome {
-                version: SslVersion::TLS1_3,
-                handshake: Handshake::Resumed(Source::Ticket),
-            },
-            Outcome {
-                version: SslVersion::TLS1_2,
-                handshake: Handshake::Full(Reason::NotFound),
-            },
+            (Handshake::Resumed(Source::Ticket), None),
+            (Handshake::Full(Reason::NotFound), None),
+            (Handshake::Resumed(Source::Store), Some(EarlyData::Replayed)),
         ]
-        .map(|outcome| outcome.to_string());
+        .map(|(handshake, early_data)| {
+            let outcome = Outcome {
+                version: SslVersion::TLS1_3,
+                handshake,
+                early_data,
+            };
+            outcome.to_string()
+        });
         assert_eq!(
             shown,
-            ["TLSv1.3 resumed: ticket", "TLSv1.2 full: not found"]
+            [
+                "TLSv1.3 resumed: ticket",
+                "TLSv1.3 full: not found",
+                "TLSv1.3 resumed: store, early data: replayed"
+            ]
         );
     }
 }

@@ -3,6 +3,7 @@
 mod builder;
 mod counters;
 mod decoded;
+mod early_data;
 mod forgotten;
 mod internals;
 mod knobs;

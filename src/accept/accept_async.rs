@@ -1,7 +1,9 @@
 //! The accept: drives one handshake, and waits for its lookups.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use openssl::ssl::{Error, ErrorCode, Ssl, SslRef};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -102,13 +104,28 @@ pub async fn accept_async<S>(mut ssl: Ssl, stream: S) -> Result<SslStream<S>, Er
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let_suspend(&mut ssl)?;
+    let_suspend(&mut ssl, false)?;
     let mut stream = SslStream::new(ssl, stream)?;
+    drive(&mut stream, |stream, cx| stream.poll_accept(cx)).await?;
+    Ok(stream)
+}
+
+/// Takes steps until there is a result; when one is suspended, waits for its lookups before the next.
+pub(super) async fn drive<S, T>(
+    stream: &mut SslStream<S>,
+    mut step: impl FnMut(Pin<&mut SslStream<S>>, &mut Context<'_>) -> Poll<Result<T, Error>>,
+) -> Result<T, Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     loop {
-        let Err(error) = Pin::new(&mut stream).accept().await else {
-            no_longer_suspend(stream.ssl());
-            notice_other_callback(stream.ssl());
-            return Ok(stream);
+        let error = match poll_fn(|cx| step(Pin::new(&mut *stream), cx)).await {
+            Ok(result) => {
+                no_longer_suspend(stream.ssl());
+                notice_other_callback(stream.ssl());
+                return Ok(result);
+            }
+            Err(error) => error,
         };
         if error.code() != ErrorCode::WANT_CLIENT_HELLO_CB {
             return Err(error);
@@ -127,7 +144,7 @@ fn notice_other_callback(ssl: &SslRef) {
         return;
     };
     let policy = connection.policy();
-    if policy.knobs().suspension.install && policy.store().is_some() && !connection.asks_ahead() {
+    if policy.knobs().suspension.install && policy.asks_somebody() && !connection.asks_ahead() {
         connection.owner().notice(Setting::ClientHelloCallback);
     }
 }

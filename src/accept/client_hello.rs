@@ -55,7 +55,7 @@ impl Resumption {
 
 /// Sets the ClientHello callback, if the policy says so.
 pub(crate) fn install(builder: &mut SslContextBuilder, policy: &Resumption) {
-    if policy.knobs().suspension.install && policy.store().is_some() {
+    if policy.knobs().suspension.install && policy.asks_somebody() {
         builder.set_client_hello_callback(|ssl, _| {
             // There is no way to take the callback out again when another policy is set.
             let policy = Connection::of(ssl).map(Connection::policy);

@@ -8,10 +8,11 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::offered::offered;
+use super::may_suspend::reads_early_data;
+use super::offered::{offered, offers_early_data};
 use crate::decisions::{Answer, Applied, Connection, Identity};
 use crate::ffi;
-use crate::outcome::Reason;
+use crate::outcome::{EarlyData, Reason};
 
 /// How many suspended handshakes ask a store at a time.
 const MAX_TASKS: usize = 256;
@@ -23,38 +24,35 @@ pub(super) struct Lookups {
     owner: Arc<Applied>,
     version: SslVersion,
     ids: Vec<Identity>,
+    /// The client random, if the register is asked too.
+    hello: Option<[u8; 32]>,
 }
+
+/// What came of them: of the sessions, and of the early data.
+type Answers = (Vec<Answer>, Option<EarlyData>);
 
 impl Lookups {
     /// What is still to be looked up of the offer in the ClientHello that is being processed.
     pub(super) fn due(ssl: &SslRef) -> Option<Self> {
         let connection = Connection::of(ssl)?;
-        let policy = connection.policy();
         // A renegotiation is full.
-        if policy.store().is_none() || connection.outcome().is_some() {
+        if connection.outcome().is_some() {
             return None;
         }
-        let (version, offered) = offered(ssl)?;
-        let mut ids = Vec::new();
-        let mut known = connection.candidates()?;
-        for id in offered {
-            match known.answer(&id) {
-                None => ids.push(id),
-                Some(Err(_)) => {}
-                Some(Ok(_)) => return None,
-            }
-        }
-        ids.truncate(known.room());
-        (!ids.is_empty()).then(|| Self {
+        let hello = hello_to_register(ssl, connection);
+        let (version, ids) =
+            ids_due(ssl, connection).unwrap_or_else(|| (SslVersion::TLS1_3, Vec::new()));
+        (hello.is_some() || !ids.is_empty()).then(|| Self {
             owner: Arc::clone(connection.owner()),
             version,
             ids,
+            hello,
         })
     }
 
     /// The answers of the store, on a thread that may wait for them; `None` if the deadline comes
     /// first, or the end of the runtime.
-    pub(super) async fn ask_elsewhere(self: Arc<Self>) -> Option<Vec<Answer>> {
+    pub(super) async fn ask_elsewhere(self: Arc<Self>) -> Option<Answers> {
         let policy = self.owner.policy().clone();
         let deadline = policy.knobs().suspension.deadline;
         let answers = async {
@@ -79,7 +77,7 @@ impl Lookups {
 
     /// Up to the first session that is found: OpenSSL takes that one, and the others, which a
     /// single-use policy would take out of the store, stay there.
-    fn ask(self: &Arc<Self>) -> Vec<Answer> {
+    fn ask(self: &Arc<Self>) -> Answers {
         let mut answers = Vec::new();
         for id in &self.ids {
             if Arc::strong_count(self) == 1 {
@@ -97,12 +95,27 @@ impl Lookups {
                 break;
             }
         }
-        answers
+        let early_data = self.ask_register(&answers);
+        (answers, early_data)
+    }
+
+    /// Not for a session that is not there.
+    fn ask_register(self: &Arc<Self>, answers: &[Answer]) -> Option<EarlyData> {
+        let policy = self.owner.policy();
+        let may_resume = policy.keys().is_some() || answers.iter().any(Result::is_ok);
+        let hello = self
+            .hello
+            .filter(|_| may_resume && Arc::strong_count(self) > 1)?;
+        Some(policy.register(&hello))
     }
 
     /// Hands the answers to the connection, for when OpenSSL asks.
-    pub(super) fn settle(&self, connection: &Connection, answers: Option<Vec<Answer>>) {
-        let answers = answers.unwrap_or_else(|| vec![Err(Reason::StoreFailed); self.ids.len()]);
+    pub(super) fn settle(&self, connection: &Connection, answers: Option<Answers>) {
+        let (answers, early_data) =
+            answers.unwrap_or_else(|| (vec![Err(Reason::StoreFailed); self.ids.len()], None));
+        if self.hello.is_some() {
+            connection.set_registered(early_data.unwrap_or(EarlyData::RegisterFailed));
+        }
         let Some(mut known) = connection.candidates() else {
             return;
         };
@@ -110,4 +123,33 @@ impl Lookups {
             known.set_answer(id, answer);
         }
     }
+}
+
+/// The ids that the store is to be asked for.
+fn ids_due(ssl: &SslRef, connection: &Connection) -> Option<(SslVersion, Vec<Identity>)> {
+    connection.policy().store()?;
+    let (version, offered) = offered(ssl)?;
+    let mut ids = Vec::new();
+    let mut known = connection.candidates()?;
+    for id in offered {
+        match known.answer(&id) {
+            None => ids.push(id),
+            Some(Err(_)) => {}
+            Some(Ok(_)) => return None,
+        }
+    }
+    ids.truncate(known.room());
+    Some((version, ids))
+}
+
+/// The client random that the register is to be asked for.
+fn hello_to_register(ssl: &SslRef, connection: &Connection) -> Option<[u8; 32]> {
+    let is_due = connection.policy().asks_register()
+        && reads_early_data(ssl)
+        && !connection.is_registered()
+        && offers_early_data(ssl);
+    ssl.client_hello_random()
+        .filter(|_| is_due)?
+        .try_into()
+        .ok()
 }

@@ -10,6 +10,7 @@ use crate::ffi;
 
 const SESSION_TICKET: c_uint = 35;
 const PRE_SHARED_KEY: c_uint = 41;
+const EARLY_DATA: c_uint = 42;
 const SUPPORTED_VERSIONS: c_uint = 43;
 
 /// The session ids that OpenSSL will ask for, in its order, when it goes on with this ClientHello,
@@ -34,6 +35,15 @@ pub(super) fn offered(ssl: &SslRef) -> Option<(SslVersion, Vec<Identity>)> {
         let id = ssl.client_hello_session_id()?.try_into().ok()?;
         Some((SslVersion::TLS1_2, vec![id]))
     }
+}
+
+/// Whether early data comes with a session that is offered to TLS 1.3.
+pub(super) fn offers_early_data(ssl: &SslRef) -> bool {
+    let extension = |number| ffi::client_hello_extension(ssl, number);
+    ffi::has_tls13(ssl)
+        && extension(SUPPORTED_VERSIONS).is_some_and(has_tls13)
+        && extension(PRE_SHARED_KEY).is_some()
+        && extension(EARLY_DATA).is_some()
 }
 
 /// Whether a supported versions extension (RFC 8446, section 4.2.1) has TLS 1.3 in it.

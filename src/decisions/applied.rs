@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use super::overridden::{Overridden, Setting};
 use crate::base::get_or_make;
-use crate::ffi::{self, Settings, Verification};
+use crate::ffi::{self, EarlySettings, Settings, Verification};
 use crate::outcome::Reason;
 use crate::policy::{LateDemands, Resumption};
 use crate::session::Binding;
@@ -22,6 +22,9 @@ static INDEX: OnceLock<Index<SslContext, Arc<Applied>>> = OnceLock::new();
 pub(crate) struct Applied {
     policy: Resumption,
     settings: Settings,
+    early: EarlySettings,
+    /// What was set for early data before a policy was.
+    early_before: EarlySettings,
     id_context: [u8; 6],
     verify: SslVerifyMode,
     /// Whether the settings have been compared with what the context really has.
@@ -48,11 +51,18 @@ pub(crate) struct Applied {
 }
 
 impl Applied {
-    /// `verify` is the verify mode of the context.
-    pub(crate) fn new(policy: &Resumption, verify: SslVerifyMode) -> Self {
+    /// `verify` is the verify mode of the context, `early` what is set on it for early data.
+    pub(crate) fn new(
+        policy: &Resumption,
+        verify: SslVerifyMode,
+        early: EarlySettings,
+        early_before: EarlySettings,
+    ) -> Self {
         Self {
             policy: policy.clone(),
             settings: policy.settings(),
+            early,
+            early_before,
             id_context: policy.id_context(),
             verify,
             compared: OnceLock::new(),
@@ -89,6 +99,13 @@ impl Applied {
         &self.policy
     }
 
+    /// What was set for early data before a policy was: `found` is what is set now.
+    pub(crate) fn early_before(&self, found: EarlySettings) -> EarlySettings {
+        // Somebody has set it since.
+        let is_ours = found == self.early;
+        if is_ours { self.early_before } else { found }
+    }
+
     pub(crate) fn late(&self) -> &LateDemands {
         &self.late
     }
@@ -104,10 +121,14 @@ impl Applied {
         let (ours, found) = (&self.settings, ffi::settings_of(ssl));
         let verify = ffi::verify_mode_of(ssl.ssl_context());
         let session_callbacks = ffi::has_session_callbacks(ssl, ours.session_callbacks);
+        let early = EarlySettings::of_connection(ssl);
         for (setting, is_ours) in [
             (Setting::NoTicket, found.no_ticket == ours.no_ticket),
             (Setting::NumTickets, found.num_tickets == ours.num_tickets),
-            (Setting::EarlyData, ssl.max_early_data() == 0),
+            (
+                Setting::EarlyData,
+                early.max == self.early.max && (early.max == 0 || early == self.early),
+            ),
             (Setting::VerifyMode, verify == self.verify),
             (Setting::CacheMode, found.cache_mode == ours.cache_mode),
             (Setting::SessionCallbacks, session_callbacks),

@@ -15,8 +15,10 @@ use super::offer::Offer;
 use super::own_sessions::OwnSessions;
 use super::tickets::Tickets;
 use crate::base::unix_seconds;
+#[cfg(feature = "tokio")]
+use crate::ffi::EarlyStatus;
 use crate::ffi::{self, Carried, CredentialRef, Place};
-use crate::outcome::{Handshake, Outcome, Reason, Source};
+use crate::outcome::{EarlyData, Handshake, Outcome, Reason, Source};
 use crate::policy::{Counter, Counters, Resumption};
 use crate::session::{SessionKey, Stamp};
 
@@ -144,6 +146,28 @@ impl Connection {
         self.decline(reason);
     }
 
+    /// Whether OpenSSL has answered the client's first flight, and gives out the early data in it.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn takes_early_data(&self, ssl: &SslRef) -> bool {
+        let is_read = self.offer().is_some_and(|offer| offer.early_data().is_read);
+        is_read && !self.failed && ffi::early_status(ssl) == EarlyStatus::Accepted
+    }
+
+    /// The register has answered, while the handshake was suspended.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn set_registered(&self, answer: EarlyData) {
+        if let Some(offer) = self.offer() {
+            offer.early_data().set_registered(answer);
+        }
+    }
+
+    /// Whether the register has answered.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn is_registered(&self) -> bool {
+        self.offer()
+            .is_some_and(|offer| offer.early_data().registered().is_some())
+    }
+
     /// The sessions that it is, as far as they are looked at.
     pub(crate) fn candidates(&self) -> Option<MutexGuard<'_, Candidates>> {
         Some(self.offer()?.candidates())
@@ -259,7 +283,13 @@ impl Connection {
     ///
     /// `resumed` is the stamp of the session that was resumed, if it has one: OpenSSL may have gone
     /// on to another than it was given, an external pre-shared key.
-    pub(super) fn complete(&mut self, version: SslVersion, reused: bool, resumed: Option<Stamp>) {
+    pub(super) fn complete(
+        &mut self,
+        version: SslVersion,
+        reused: bool,
+        resumed: Option<Stamp>,
+        early_data: Option<EarlyData>,
+    ) {
         if self.outcome.is_some() {
             return;
         }
@@ -285,7 +315,11 @@ impl Connection {
             true if !reused => Handshake::Full(Reason::Off),
             _ => offer.handshake(reused, ours),
         };
-        let outcome = Outcome { version, handshake };
+        let outcome = Outcome {
+            version,
+            handshake,
+            early_data,
+        };
         self.policy().counters().completed(&outcome, offer.ticket());
         self.outcome = Some(outcome);
         self.policy().tell(&outcome);

@@ -16,9 +16,10 @@ use super::overridden::Setting;
 use super::second_look::{has_second_look, may_go_on, note_full_handshake};
 use super::stamping::{resumed_stamp, stamp_session};
 use super::withheld_tickets::withhold_ended;
-use super::{stateful, stateless};
+use super::{early_data, stateful, stateless};
 use crate::base::catch;
 use crate::ffi::{self, Alert, Decisions, SessionMut, Ticket, TicketContext, Verdict};
+use crate::outcome::EarlyData;
 
 /// All handshakes of the process.
 pub(crate) struct Decider;
@@ -93,10 +94,8 @@ impl Decisions for Decider {
         stateless::decide(ssl, ticket, SystemTime::now())
     }
 
-    fn early_data(&self, ssl: &mut SslRef) {
-        if let Some(connection) = Connection::of(ssl) {
-            connection.policy().counters().early_data_declined.add_one();
-        }
+    fn early_data(&self, ssl: &mut SslRef) -> bool {
+        early_data::decide(ssl) == Some(EarlyData::Accepted)
     }
 }
 
@@ -144,6 +143,9 @@ fn done(ssl: &mut SslRef, session: Option<SessionMut<'_>>) -> Option<()> {
     // SSL_read_early_data returns, and OpenSSL says DONE, after a HelloRetryRequest and after the
     // server's Finished; the handshake is complete with the client's.
     if ssl.finished(&mut []) == 0 || ssl.peer_finished(&mut []) == 0 {
+        if !early_data::note_read(ssl) {
+            fail(ssl);
+        }
         return None;
     }
     let version = ssl.version2()?;
@@ -153,7 +155,11 @@ fn done(ssl: &mut SslRef, session: Option<SessionMut<'_>>) -> Option<()> {
     if first && !reused {
         note_full_handshake(ssl, Connection::of(ssl)?);
     }
-    Connection::of_mut(ssl)?.complete(version, reused, resumed);
+    let early = match first {
+        true => early_data::settle(ssl, Connection::of(ssl)?, reused),
+        false => None,
+    };
+    Connection::of_mut(ssl)?.complete(version, reused, resumed, early);
     let is_new = first && version == SslVersion::TLS1_3 && resumed.is_none();
     if let Some(mut session) = session.filter(|_| is_new) {
         // Now, for all tickets that are still to come.
@@ -176,6 +182,7 @@ fn notice_id_context(ssl: &SslRef) -> Option<()> {
 /// The handshake takes a step: among others one after the server name callback has run, and one
 /// after the client's certificate has been read.
 fn step(ssl: &mut SslRef) {
+    early_data::note_step(ssl);
     let Some(connection) = Connection::of(ssl) else {
         return;
     };
@@ -206,6 +213,11 @@ fn step(ssl: &mut SslRef) {
         }
         return;
     }
+    fail(ssl);
+}
+
+/// The connection must not go on.
+fn fail(ssl: &mut SslRef) {
     if let Some(connection) = Connection::of_mut(ssl) {
         connection.fail_closed();
     }

@@ -1,9 +1,11 @@
 //! What the client of a connection offers to resume, and what comes of it: until its handshake has completed or failed.
 
+use std::sync::OnceLock;
+
 use parking_lot::{Mutex, MutexGuard};
 
 use super::candidates::{Candidates, Identity, Mention};
-use crate::outcome::{Handshake, Reason, Source};
+use crate::outcome::{EarlyData, Handshake, Reason, Source};
 use crate::policy::TicketFate;
 use crate::session::{Demand, SessionKey, Stamp};
 
@@ -19,6 +21,30 @@ pub(super) struct Offer {
     first_demand: Option<Demand>,
     /// The session of the store that OpenSSL was given to resume.
     given: Option<SessionKey>,
+    early_data: EarlyOffer,
+}
+
+/// What is known of the early data that a client offers.
+#[derive(Default)]
+pub(super) struct EarlyOffer {
+    /// What a register said that was asked while the handshake was suspended.
+    registered: OnceLock<EarlyData>,
+    pub(super) decided: Option<EarlyData>,
+    /// Whether the application reads early data.
+    pub(super) is_read: bool,
+    /// Whether it was offered in a hello that another was asked for after.
+    pub(super) is_retried: bool,
+}
+
+impl EarlyOffer {
+    pub(super) fn registered(&self) -> Option<EarlyData> {
+        self.registered.get().copied()
+    }
+
+    #[cfg(feature = "tokio")]
+    pub(super) fn set_registered(&self, answer: EarlyData) {
+        self.registered.get_or_init(|| answer);
+    }
 }
 
 /// A ticket between the two callbacks that it is shown to.
@@ -114,6 +140,14 @@ impl Offer {
     /// A session that was looked at does not resume.
     pub(super) fn decline_candidate(&mut self, identity: &Identity, reason: Reason) {
         self.candidates.get_mut().decline(identity, reason);
+    }
+
+    pub(super) fn early_data(&self) -> &EarlyOffer {
+        &self.early_data
+    }
+
+    pub(super) fn early_data_mut(&mut self) -> &mut EarlyOffer {
+        &mut self.early_data
     }
 
     /// The sessions that it is, as far as they are looked at.

@@ -22,10 +22,6 @@ pub(crate) fn as_context(builder: &SslContextBuilder) -> &SslContextRef {
     unsafe { SslContextRef::from_ptr(builder.as_ptr()) }
 }
 
-pub(crate) fn max_early_data(builder: &SslContextBuilder) -> u32 {
-    as_context(builder).max_early_data()
-}
-
 pub(crate) fn set_timeout(builder: &mut SslContextBuilder, seconds: u64) {
     let seconds = c_long::try_from(seconds).unwrap_or(c_long::MAX);
     // SAFETY: the builder owns a live context.

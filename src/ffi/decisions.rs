@@ -42,8 +42,8 @@ pub(crate) trait Decisions: Sync {
     /// A ticket has been opened, or could not.
     fn decide(&self, ssl: &mut SslRef, ticket: Ticket<'_>) -> Option<Verdict>;
 
-    /// Everything else was right for early data, which is declined.
-    fn early_data(&self, ssl: &mut SslRef);
+    /// Everything else is right for early data: whether it is accepted.
+    fn early_data(&self, ssl: &mut SslRef) -> bool;
 }
 
 /// What an alert says, of those that matter.

@@ -50,6 +50,8 @@ pub(super) const SSL_VERIFY_POST_HANDSHAKE: c_int = 8;
 pub(super) const SSL_SENT_SHUTDOWN: c_int = 1;
 pub(super) const SSL_RECEIVED_SHUTDOWN: c_int = 2;
 pub(super) const SSL_OP_NO_ANTI_REPLAY: u64 = 1 << 24;
+pub(super) const SSL_EARLY_DATA_NOT_SENT: c_int = 0;
+pub(super) const SSL_EARLY_DATA_ACCEPTED: c_int = 2;
 pub(super) const SSL_TICKET_EMPTY: c_int = 3;
 pub(super) const SSL_TICKET_SUCCESS: c_int = 5;
 pub(super) const SSL_TICKET_SUCCESS_RENEW: c_int = 6;
@@ -135,6 +137,10 @@ unsafe extern "C" {
         callback: Option<AllowEarlyDataCallback>,
         arg: *mut c_void,
     );
+    pub(super) fn SSL_CTX_set_recv_max_early_data(ctx: *mut sys::SSL_CTX, bytes: u32) -> c_int;
+    pub(super) fn SSL_CTX_get_recv_max_early_data(ctx: *const sys::SSL_CTX) -> u32;
+    pub(super) fn SSL_get_recv_max_early_data(ssl: *const sys::SSL) -> u32;
+    pub(super) fn SSL_get_early_data_status(ssl: *const sys::SSL) -> c_int;
     pub(super) fn SSL_in_before(ssl: *const sys::SSL) -> c_int;
     pub(super) fn SSL_SESSION_get_ex_data(
         session: *const sys::SSL_SESSION,

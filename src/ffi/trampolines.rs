@@ -112,17 +112,15 @@ pub(super) unsafe extern "C" fn generate_ticket(ssl: *mut sys::SSL, _arg: *mut c
     c_int::from(due.unwrap_or(false))
 }
 
-/// `SSL_CTX_set_allow_early_data_cb`: everything else is right for early data. It could be
-/// replayed, so it is declined, and the connection goes on without.
+/// `SSL_CTX_set_allow_early_data_cb`: everything else is right for early data. Answers 1 to accept it, and 0 to go
+/// on without.
 pub(super) unsafe extern "C" fn allow_early_data(ssl: *mut sys::SSL, _arg: *mut c_void) -> c_int {
-    shielded((), || {
+    let accept = shielded(false, || {
         // SAFETY: live and ours alone for the call.
         let ssl = unsafe { SslRef::from_ptr_mut(ssl) };
-        if let Some(decisions) = decisions() {
-            decisions.early_data(ssl);
-        }
+        decisions().is_some_and(|decisions| decisions.early_data(ssl))
     });
-    0
+    c_int::from(accept)
 }
 
 /// The second half of `SSL_CTX_set_session_ticket_cb`: OpenSSL has opened a ticket, or could not.

@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use openssl::ssl::SslVersion;
 
-use super::stats::{Handshakes, REASONS, SOURCES, Stats, StoreStats, TicketStats};
+use super::stats::{EARLY, Handshakes, REASONS, SOURCES, Stats, StoreStats, TicketStats};
 use crate::keys::Standing;
-use crate::outcome::{Handshake, Outcome};
+use crate::outcome::{EarlyData, Handshake, Outcome};
 
 /// What became of the last ticket that a connection offered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub(crate) struct Counters {
     malformed: Counter,
     pub(crate) overridden: Counter,
     pub(crate) failed_closed: Counter,
-    pub(crate) early_data_declined: Counter,
+    early: [Counter; EARLY],
 }
 
 #[derive(Debug, Default)]
@@ -85,6 +85,12 @@ impl Counters {
         }
     }
 
+    /// Counts early data that was offered, when it is decided what becomes of it: who sends it again need not
+    /// complete the handshake.
+    pub(crate) fn early_data(&self, early: EarlyData) {
+        self.early[early as usize].add_one();
+    }
+
     /// A snapshot; what store and keys say of themselves is for the caller to add.
     pub(crate) fn snapshot(&self) -> Stats {
         let version = |i: usize| Handshakes {
@@ -123,7 +129,7 @@ impl Counters {
             },
             overridden: self.overridden.get(),
             failed_closed: self.failed_closed.get(),
-            early_data_declined: self.early_data_declined.get(),
+            early: self.early.each_ref().map(Counter::get),
             full: self.full.each_ref().map(|n| n.load(Relaxed)),
             resumed: self.resumed.each_ref().map(|n| n.load(Relaxed)),
         }
@@ -136,7 +142,11 @@ mod tests {
     use crate::outcome::{Reason, Source};
 
     fn outcome(version: SslVersion, handshake: Handshake) -> Outcome {
-        Outcome { version, handshake }
+        Outcome {
+            version,
+            handshake,
+            early_data: None,
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::early_data::Early;
 use crate::base::DropShield;
 use crate::outcome::Outcome;
 
@@ -28,6 +29,7 @@ pub(crate) struct Knobs {
     pub(crate) suspension: Suspension,
     pub(super) on_outcome: Option<Hook>,
     pub(super) max_decoded: usize,
+    pub(super) early: Early,
 }
 
 impl Default for Knobs {
@@ -46,6 +48,7 @@ impl Default for Knobs {
             suspension: Suspension::default(),
             on_outcome: None,
             max_decoded: DEFAULT_MAX_DECODED,
+            early: Early::default(),
         }
     }
 }

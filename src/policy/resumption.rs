@@ -174,6 +174,8 @@ impl fmt::Debug for Resumption {
             .field("strict", &knobs.strict)
             .field("max_session_size", &knobs.max_session_size)
             .field("max_decoded", &knobs.max_decoded)
+            .field("early_data", &knobs.early.max_bytes)
+            .field("clock_skew", &knobs.early.skew)
             .field("keys", &self.keys());
         #[cfg(feature = "tokio")]
         shown.field("suspension", &knobs.suspension);

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use crate::outcome::{Reason, Source};
+use crate::outcome::{EarlyData, Reason, Source};
 use crate::store::Usage;
 
 pub(super) const REASONS: usize = Reason::ALL.len();
 pub(super) const SOURCES: usize = Source::ALL.len();
+pub(super) const EARLY: usize = EarlyData::ALL.len();
 
 /// A snapshot of what a policy has counted since it was made; clones of a policy count together.
 ///
@@ -44,10 +45,9 @@ pub struct Stats {
     /// after a session without one had been found, or because OpenSSL had resumed a session that this
     /// library had not checked. No handshake of theirs completed.
     pub failed_closed: u64,
-    /// Connections that would have sent early data, which was declined; they completed without.
-    pub early_data_declined: u64,
     pub(super) full: [u64; REASONS],
     pub(super) resumed: [u64; SOURCES],
+    pub(super) early: [u64; EARLY],
 }
 
 impl Stats {
@@ -72,9 +72,22 @@ impl Stats {
     pub fn resumed(&self, source: Source) -> u64 {
         self.resumed[source as usize]
     }
+
+    /// Early data that was offered and of which this became, counted when it is decided: also of connections whose
+    /// handshake was never finished, as that of somebody who replays is not.
+    #[must_use]
+    pub fn early_data(&self, early: EarlyData) -> u64 {
+        self.early[early as usize]
+    }
+
+    /// Early data that was offered, whatever became of it.
+    #[must_use]
+    pub fn early_data_offered(&self) -> u64 {
+        self.early.iter().sum()
+    }
 }
 
-/// Only the reasons and sources that occurred.
+/// Only the reasons, sources and kinds of early data that occurred.
 impl fmt::Debug for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let full = Reason::ALL
@@ -84,7 +97,11 @@ impl fmt::Debug for Stats {
             .iter()
             .map(|source| (source.as_str(), self.resumed(*source)));
         let full: BTreeMap<_, _> = full.filter(|(_, n)| *n > 0).collect();
+        let early = EarlyData::ALL
+            .iter()
+            .map(|early| (early.as_str(), self.early_data(*early)));
         let resumed: BTreeMap<_, _> = resumed.filter(|(_, n)| *n > 0).collect();
+        let early: BTreeMap<_, _> = early.filter(|(_, n)| *n > 0).collect();
         f.debug_struct("Stats")
             .field("tls13", &self.tls13)
             .field("tls12", &self.tls12)
@@ -95,7 +112,7 @@ impl fmt::Debug for Stats {
             .field("tickets", &self.tickets)
             .field("overridden", &self.overridden)
             .field("failed_closed", &self.failed_closed)
-            .field("early_data_declined", &self.early_data_declined)
+            .field("early_data", &early)
             .finish()
     }
 }

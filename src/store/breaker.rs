@@ -1,18 +1,12 @@
 //! A store over a store that may be down, and is then spared.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::process;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
-
+use super::circuit::{Circuit, Limits};
 use super::session_store::{SessionStore, Usage};
 use crate::session::{Session, SessionKey, StoreError};
-
-/// How long nothing is asked of a store that fails.
-const PAUSE: Duration = Duration::from_secs(1);
 
 /// A store over a store that is not asked while it fails.
 ///
@@ -50,10 +44,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// ```
 pub struct CircuitBreaker<S> {
     inner: S,
-    failures: u32,
-    deadline: Duration,
-    puts: Mutex<Circuit>,
-    others: Mutex<Circuit>,
+    limits: Limits,
+    puts: Circuit,
+    others: Circuit,
     refused: AtomicU64,
 }
 
@@ -63,10 +56,9 @@ impl<S: SessionStore> CircuitBreaker<S> {
     pub fn new(inner: S) -> Self {
         Self {
             inner,
-            failures: 5,
-            deadline: Duration::from_millis(50),
-            puts: Mutex::default(),
-            others: Mutex::default(),
+            limits: Limits::default(),
+            puts: Circuit::default(),
+            others: Circuit::default(),
             refused: AtomicU64::new(0),
         }
     }
@@ -74,7 +66,7 @@ impl<S: SessionStore> CircuitBreaker<S> {
     /// How many failures in a row open the circuit: 5 by default; 0 is as 1.
     #[must_use]
     pub fn failures(mut self, failures: u32) -> Self {
-        self.failures = failures;
+        self.limits.failures = failures;
         self
     }
 
@@ -82,91 +74,29 @@ impl<S: SessionStore> CircuitBreaker<S> {
     /// with [`Duration::MAX`] none does by its time alone.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.deadline = deadline;
+        self.limits.deadline = deadline;
         self
     }
 
     /// Calls the inner store, if that is to be asked now.
     fn call<T>(
         &self,
-        circuit: &Mutex<Circuit>,
+        circuit: &Circuit,
         clock: impl Fn() -> Instant,
         call: impl FnOnce(&S) -> Result<T, StoreError>,
     ) -> Option<Result<T, StoreError>> {
-        let start = clock();
-        let Some(pass) = circuit.lock().enter(start) else {
+        let answer = circuit.call(self.limits, clock, || call(&self.inner));
+        if answer.is_none() {
             self.refused.fetch_add(1, Relaxed);
-            return None;
-        };
-        let answer = catch_unwind(AssertUnwindSafe(|| call(&self.inner)));
-        let end = clock();
-        let late = end.saturating_duration_since(start) > self.deadline;
-        let failed = late || !matches!(answer, Ok(Ok(_)));
-        circuit.lock().leave(pass, failed, self.failures, end);
-        Some(answer.unwrap_or_else(|panic| resume_unwind(panic)))
-    }
-}
-
-/// What is known of a store by the calls that have ended. Knows neither the store nor the clock.
-#[derive(Default)]
-struct Circuit {
-    failed_in_a_row: u32,
-    /// While the circuit is open: from when on a call may pass.
-    probe_at: Option<Instant>,
-    /// The process in which one has passed and not ended, if there is one. A fork leaves it behind.
-    probing: Option<u32>,
-}
-
-/// A call that passed a circuit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Pass {
-    Closed,
-    Probe,
-}
-
-impl Circuit {
-    /// Whether a call that begins now may pass. What passes must [`leave`](Self::leave).
-    fn enter(&mut self, now: Instant) -> Option<Pass> {
-        match self.probe_at {
-            None => Some(Pass::Closed),
-            Some(at) if now < at || self.probing == Some(process::id()) => None,
-            Some(_) => {
-                self.probing = Some(process::id());
-                Some(Pass::Probe)
-            }
         }
+        answer
     }
-
-    fn is_open(&self) -> bool {
-        self.probe_at.is_some()
-    }
-
-    fn leave(&mut self, pass: Pass, failed: bool, failures: u32, now: Instant) {
-        if pass == Pass::Probe {
-            self.probing = None;
-        }
-        if !failed {
-            self.failed_in_a_row = 0;
-            self.probe_at = None;
-            return;
-        }
-        self.failed_in_a_row = self.failed_in_a_row.saturating_add(1);
-        // Calls that began before the circuit opened, and fail after, put off no probe.
-        let decides = pass == Pass::Probe || self.probe_at.is_none();
-        if decides && self.failed_in_a_row >= failures {
-            self.probe_at = Some(now + PAUSE);
-        }
-    }
-}
-
-fn refused() -> StoreError {
-    StoreError::new("the store has failed too often, and was not asked")
 }
 
 impl<S: SessionStore> SessionStore for CircuitBreaker<S> {
     fn put(&self, key: &SessionKey, session: Session) -> Result<(), StoreError> {
         self.call(&self.puts, Instant::now, |inner| inner.put(key, session))
-            .unwrap_or_else(|| Err(refused()))
+            .unwrap_or_else(|| Err(Circuit::refused()))
     }
 
     fn put_successor(
@@ -177,7 +107,7 @@ impl<S: SessionStore> SessionStore for CircuitBreaker<S> {
     ) -> Result<(), StoreError> {
         let put = |inner: &S| inner.put_successor(key, session, used);
         self.call(&self.puts, Instant::now, put)
-            .unwrap_or_else(|| Err(refused()))
+            .unwrap_or_else(|| Err(Circuit::refused()))
     }
 
     fn get(&self, key: &SessionKey) -> Result<Option<Session>, StoreError> {
@@ -187,7 +117,7 @@ impl<S: SessionStore> SessionStore for CircuitBreaker<S> {
 
     fn remove(&self, key: &SessionKey) -> Result<(), StoreError> {
         self.call(&self.others, Instant::now, |inner| inner.remove(key))
-            .unwrap_or_else(|| Err(refused()))
+            .unwrap_or_else(|| Err(Circuit::refused()))
     }
 
     fn take(&self, key: &SessionKey) -> Result<Option<Session>, StoreError> {
@@ -215,10 +145,10 @@ impl<S: SessionStore> SessionStore for CircuitBreaker<S> {
 impl<S> fmt::Debug for CircuitBreaker<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CircuitBreaker")
-            .field("failures", &self.failures)
-            .field("deadline", &self.deadline)
-            .field("puts_open", &self.puts.lock().is_open())
-            .field("others_open", &self.others.lock().is_open())
+            .field("failures", &self.limits.failures)
+            .field("deadline", &self.limits.deadline)
+            .field("puts_open", &self.puts.is_open())
+            .field("others_open", &self.others.is_open())
             .field("refused", &self.refused)
             .finish_non_exhaustive()
     }

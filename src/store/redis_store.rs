@@ -1,29 +1,25 @@
 //! A store in Redis.
 
 use std::fmt;
-use std::mem;
-use std::process;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use parking_lot::Mutex;
-use r2d2::Pool;
-use redis::{Cmd, FromRedisValue, RedisResult};
+use redis::Cmd;
 
 use super::breaker::CircuitBreaker;
-use super::last_error::LastError;
 use super::sealed::Sealed;
 use super::session_store::SessionStore;
 use super::write_behind::WriteBehind;
 use crate::ffi;
-use crate::redis_line::Line;
 use crate::session::{Session, SessionKey, StoreError};
-use crate::threads;
+pub(super) use lines::Lines;
 pub use options::RedisOptions;
-use pool::Manager;
 
+mod lines;
 mod options;
 mod pool;
+
+/// What the keys of sessions begin with, unless a prefix is set.
+const SESSIONS: &str = "openssl-resumption:session:";
 
 /// Sessions in a Redis or Valkey that servers share.
 ///
@@ -66,10 +62,7 @@ mod pool;
 /// Values are what the store is given: who can read Redis could resume the sessions of all clients
 /// unless they are sealed.
 pub struct RedisStore {
-    /// Of this process: one that was forked off must not speak on the connections of its parent.
-    pool: Mutex<(u32, Pool<Manager>)>,
-    options: RedisOptions,
-    last_error: Arc<LastError>,
+    lines: Lines,
 }
 
 /// How long a session lives on when its client has got another for it.
@@ -119,8 +112,7 @@ impl RedisOptions {
         self,
         secrets: impl IntoIterator<Item = S>,
     ) -> Result<FleetStore, StoreError> {
-        // For a connection, and for an answer.
-        let deadline = self.deadline * 2;
+        let deadline = self.longest_call();
         let writers = usize::try_from(self.connections / 2).unwrap_or(usize::MAX);
         let redis = CircuitBreaker::new(self.plaintext()).deadline(deadline);
         Ok(WriteBehind::new(Sealed::new(redis, secrets)?).workers(writers))
@@ -144,18 +136,15 @@ impl RedisOptions {
     /// Unsealed values pass through buffers of the `redis` crate and of TLS, which do not wipe them.
     #[must_use]
     pub fn plaintext(self) -> RedisStore {
-        let last_error = Arc::default();
         RedisStore {
-            pool: Mutex::new((process::id(), pool::pool(&self, &last_error))),
-            options: self,
-            last_error,
+            lines: Lines::new(self, SESSIONS),
         }
     }
 }
 
 impl RedisStore {
     fn cmd(&self, name: &str, key: &SessionKey) -> Cmd {
-        let mut redis_key = self.options.prefix.clone();
+        let mut redis_key = self.lines.prefix().to_owned();
         redis_key.extend(key.as_bytes().iter().map(|byte| format!("{byte:02x}")));
         let mut cmd = redis::cmd(name);
         cmd.arg(redis_key);
@@ -172,42 +161,10 @@ impl RedisStore {
         Some((set, left))
     }
 
-    fn pool_here(&self) -> Pool<Manager> {
-        let mut pool = self.pool.lock();
-        if pool.0 != process::id() {
-            let own = pool::pool(&self.options, &self.last_error);
-            let parents = mem::replace(&mut *pool, (process::id(), own));
-            // To close its connections would be to say goodbye on them, TLS and all.
-            mem::forget(parents);
-        }
-        pool.1.clone()
-    }
-
-    fn call<T: FromRedisValue>(&self, cmd: &Cmd) -> Result<T, StoreError> {
-        self.on_a_line(|line| cmd.query(line))
-    }
-
-    fn on_a_line<T>(
-        &self,
-        call: impl FnOnce(&mut Line) -> RedisResult<T>,
-    ) -> Result<T, StoreError> {
-        let pool = self.pool_here();
-        let mut line = pool.get_timeout(self.options.deadline).map_err(|none| {
-            // Why there are none, is known from the attempts to connect.
-            if pool.state().connections > 0 {
-                self.last_error.note("all connections are in use");
-            }
-            StoreError::new(none)
-        })?;
-        // The thread may be one that writes what waits.
-        let answer = threads::in_openssl(|| call(line.line()));
-        self.last_error.of(answer.map_err(StoreError::new))
-    }
-
     /// What is no session is as good as none, and no failure of Redis: somebody else wrote it.
     fn session(&self, value: Option<Vec<u8>>) -> Option<Session> {
         let mut value = value?;
-        let session = self.last_error.of(Session::from_bytes(&value));
+        let session = self.lines.last_error().of(Session::from_bytes(&value));
         ffi::cleanse(&mut value);
         session.ok()
     }
@@ -220,7 +177,7 @@ fn millis(time: Duration) -> u64 {
 impl SessionStore for RedisStore {
     fn put(&self, key: &SessionKey, session: Session) -> Result<(), StoreError> {
         match self.set(key, &session) {
-            Some((set, _)) => self.call(&set),
+            Some((set, _)) => self.lines.call(&set),
             None => Ok(()),
         }
     }
@@ -241,28 +198,30 @@ impl SessionStore for RedisStore {
                 };
                 // A Redis that is full takes the second all the same: the client is to keep what it has.
                 let (cut, undo) = (expire(USED), expire(left));
-                let refused = self.on_a_line(|line| line.call_both(&set, &cut, &undo))?;
+                let refused = self
+                    .lines
+                    .on_one(|line| line.call_both(&set, &cut, &undo))?;
                 // Without it the first is as good as it was.
                 if let Some(refused) = refused {
-                    self.last_error.note(refused);
+                    self.lines.last_error().note(refused);
                 }
                 Ok(())
             }
-            Some((set, _)) => self.call(&set),
+            Some((set, _)) => self.lines.call(&set),
             None => Ok(()),
         }
     }
 
     fn get(&self, key: &SessionKey) -> Result<Option<Session>, StoreError> {
-        Ok(self.session(self.call(&self.cmd("GET", key))?))
+        Ok(self.session(self.lines.call(&self.cmd("GET", key))?))
     }
 
     fn remove(&self, key: &SessionKey) -> Result<(), StoreError> {
-        self.call(&self.cmd("UNLINK", key))
+        self.lines.call(&self.cmd("UNLINK", key))
     }
 
     fn take(&self, key: &SessionKey) -> Result<Option<Session>, StoreError> {
-        Ok(self.session(self.call(&self.cmd("GETDEL", key))?))
+        Ok(self.session(self.lines.call(&self.cmd("GETDEL", key))?))
     }
 
     fn takes_once(&self) -> bool {
@@ -270,13 +229,13 @@ impl SessionStore for RedisStore {
     }
 
     fn last_error(&self) -> Option<String> {
-        self.last_error.get()
+        self.lines.last_error().get()
     }
 }
 
 /// As its options.
 impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.options.fmt(f)
+        self.lines.fmt(f)
     }
 }

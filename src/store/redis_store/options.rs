@@ -12,7 +12,8 @@ use crate::session::StoreError;
 #[derive(Clone)]
 pub struct RedisOptions {
     pub(super) client: Client,
-    pub(super) prefix: String,
+    /// That of what is made of them, unless it is set.
+    pub(super) prefix: Option<String>,
     pub(super) deadline: Duration,
     pub(super) connect_deadline: Duration,
     pub(super) connections: u32,
@@ -23,7 +24,7 @@ impl RedisOptions {
     pub(super) fn new(url: &str) -> Result<Self, StoreError> {
         Ok(Self {
             client: redis_line::client(url).map_err(StoreError::new)?,
-            prefix: "openssl-resumption:session:".into(),
+            prefix: None,
             deadline: Self::DEFAULT_DEADLINE,
             connect_deadline: Self::DEFAULT_DEADLINE,
             connections: Self::DEFAULT_CONNECTIONS,
@@ -36,10 +37,16 @@ impl RedisOptions {
     /// How many connections are kept open unless set: 16.
     pub const DEFAULT_CONNECTIONS: u32 = 16;
 
-    /// What keys in Redis begin with; `openssl-resumption:session:` by default.
+    /// How long a call may take: to wait for a connection, and for an answer.
+    pub(in crate::store) fn longest_call(&self) -> Duration {
+        self.deadline * 2
+    }
+
+    /// What keys in Redis begin with; by default `openssl-resumption:session:` in a store, and
+    /// `openssl-resumption:hello:` in a [`RedisRegister`](crate::RedisRegister).
     #[must_use]
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
-        self.prefix = prefix.into();
+        self.prefix = Some(prefix.into());
         self
     }
 

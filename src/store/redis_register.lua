@@ -1,0 +1,33 @@
+-- KEYS[1]: the register. ARGV: a hello, for how many milliseconds it is to be remembered.
+-- Answers 1: first, 0: seen before, 2: first as far as is known.
+--
+-- All is in one sorted set: whatever loses a part of it, an eviction or a flush, loses the whole. Hellos are in it by
+-- when they end; below zero is since when the set has been kept by this server in this role, under the name of its
+-- replication history, which is another after each start of Redis and each promotion of a replica.
+local replication = redis.call('INFO', 'replication')
+if not string.find(replication, 'role:master', 1, true) then
+    return redis.error_reply('READONLY a replica knows of no hello in time')
+end
+local history = string.match(replication, 'master_replid:(%x+)')
+if not history then
+    return redis.error_reply('ERR this Redis does not tell its replication history')
+end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local lives = tonumber(ARGV[2])
+local since = redis.call('ZSCORE', KEYS[1], history)
+if not since then
+    since = -now
+    redis.call('ZADD', KEYS[1], since, history)
+    redis.call('ZREMRANGEBYSCORE', KEYS[1], '(' .. since, 0)
+end
+-- Before anything is deleted: after a write that is allowed in any case Redis no longer says that it is full.
+local is_new = redis.call('ZADD', KEYS[1], 'NX', now + lives, ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], 1, now)
+if is_new == 0 then
+    return 0
+end
+if now + since < lives then
+    return 2
+end
+return 1

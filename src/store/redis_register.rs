@@ -1,0 +1,108 @@
+//! A register in Redis.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use super::circuit::{Circuit, Limits};
+use super::redis_store::{Lines, RedisOptions};
+use super::replay_register::{HelloId, ReplayRegister, Seen};
+use crate::session::StoreError;
+
+/// Asks and answers in one step that nothing comes between.
+const SCRIPT: &str = include_str!("redis_register.lua");
+
+/// What its key begins with, unless a prefix is set.
+const HELLOS: &str = "openssl-resumption:hello:";
+
+/// A register of ClientHellos in a Redis or Valkey that hosts share: early data that one of them accepted none accepts
+/// again.
+///
+/// ```no_run
+/// use openssl_resumption::{RedisStore, Resumption, TicketKeys};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let secret = std::fs::read("/etc/tickets/secret")?; // 32 random bytes or more
+/// let policy = Resumption::stateless(TicketKeys::derived("shop", [secret]))
+///     .early_data(16 * 1024)
+///     .replay_register(RedisStore::connect("redis://redis.example")?.replay_register());
+/// # Ok(())
+/// # }
+/// ```
+///
+/// **It declines when Redis may have lost what it knew**: for the length of one window
+/// ([`clock_skew`](crate::Resumption::clock_skew)) after Redis was started, from nothing or from a snapshot, after
+/// a replica was promoted, after a flush, and after the register was evicted. It does not count on being told: a script
+/// compares Redis's replication history (`master_replid`) with that under which the register has been kept, at each
+/// call. All hellos are in one sorted set, the prefix and `seen`, so that no part of it can be evicted alone. A Redis that
+/// is full and evicts nothing says so ([`Seen::Full`]).
+///
+/// A handshake waits for a connection and for an answer as those of [`RedisStore`](crate::RedisStore) do, and after five
+/// failures in a row a circuit opens ([`CircuitBreaker`](crate::CircuitBreaker)): while Redis is away handshakes do not
+/// wait for it.
+///
+/// The user needs `EVAL`, `INFO`, `TIME`, `ZADD`, `ZSCORE` and `ZREMRANGEBYSCORE`. What Redis cannot give: when a network is
+/// cut in two and both halves have a master, each half accepts a hello once.
+pub struct RedisRegister {
+    lines: Lines,
+    key: String,
+    circuit: Circuit,
+    limits: Limits,
+}
+
+impl RedisOptions {
+    /// A register of ClientHellos for [`replay_register`](crate::Resumption::replay_register).
+    #[must_use]
+    pub fn replay_register(self) -> RedisRegister {
+        let deadline = self.longest_call();
+        let lines = Lines::new(self, HELLOS);
+        RedisRegister {
+            key: format!("{}seen", lines.prefix()),
+            lines,
+            circuit: Circuit::default(),
+            limits: Limits {
+                deadline,
+                ..Limits::default()
+            },
+        }
+    }
+}
+
+impl RedisRegister {
+    fn ask(&self, hello: &HelloId, lives: Duration) -> Result<Seen, StoreError> {
+        let mut eval = redis::cmd("EVAL");
+        // Half of a hash is enough to tell hellos apart.
+        let half = &hello.as_bytes()[..16];
+        let lives = u64::try_from(lives.as_millis()).unwrap_or(u64::MAX);
+        eval.arg(SCRIPT).arg(1).arg(&self.key).arg(half).arg(lives);
+        match self.lines.call::<i64>(&eval) {
+            Ok(1) => Ok(Seen::First),
+            Ok(0) => Ok(Seen::Before),
+            Ok(_) => Ok(Seen::WarmingUp),
+            // Before Redis 7 the code of an error in a script is ERR.
+            Err(full) if full.to_string().contains("OOM") => Ok(Seen::Full),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl ReplayRegister for RedisRegister {
+    fn register(&self, hello: &HelloId, lives: Duration) -> Result<Seen, StoreError> {
+        self.circuit
+            .call(self.limits, Instant::now, || self.ask(hello, lives))
+            .unwrap_or_else(|| Err(Circuit::refused()))
+    }
+
+    fn last_error(&self) -> Option<String> {
+        self.lines.last_error().get()
+    }
+}
+
+/// As the options that it was made with.
+impl fmt::Debug for RedisRegister {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisRegister")
+            .field("redis", &self.lines)
+            .field("open", &self.circuit.is_open())
+            .finish_non_exhaustive()
+    }
+}
