@@ -6,6 +6,8 @@ mod base;
 mod decisions;
 mod error;
 mod ffi;
+#[cfg(feature = "http")]
+pub mod http;
 mod keys;
 #[cfg(feature = "metrics")]
 pub mod metrics;

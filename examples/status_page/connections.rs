@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
-use openssl::ssl::SslAcceptor;
+use openssl::ssl::{Ssl, SslAcceptor};
+use openssl_resumption::{SslRefExt, accept_early};
 
 use crate::http::{self, MAX_HEAD};
-use crate::page::Page;
+use crate::page::{Met, Page};
 
 /// How long a client may be silent. The page asks for numbers more often.
 const SILENCE: Duration = Duration::from_secs(30);
@@ -44,11 +45,16 @@ fn converse(acceptor: &SslAcceptor, socket: TcpStream, page: &Page, number: u64)
     socket.set_nodelay(true).ok()?;
     socket.set_read_timeout(Some(SILENCE)).ok()?;
     socket.set_write_timeout(Some(SILENCE)).ok()?;
-    let mut stream = acceptor.accept(socket).ok()?;
+    let ssl = Ssl::new(acceptor.context()).ok()?;
+    // All that is asked for may be asked for twice: there is nothing to wait for.
+    let mut stream = accept_early(ssl, socket).ok()?;
     let mut head = Vec::new();
     loop {
-        let Some(answer) = http::answer(&head, |path| page.reply(path, number, stream.ssl()))
-        else {
+        let met = Met {
+            number,
+            outcome: stream.ssl().resumption(),
+        };
+        let Some(answer) = http::answer(&head, |path| page.reply(path, &met)) else {
             let mut chunk = [0; 4096];
             let room = chunk.len().min(MAX_HEAD - head.len());
             match stream.read(&mut chunk[..room]).ok()? {

@@ -31,7 +31,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use openssl::ssl::{SslAcceptor, SslMethod};
-use openssl_resumption::{MemoryStore, Resumption, SslContextBuilderExt, TicketKeys};
+use openssl_resumption::{
+    MemoryRegister, MemoryStore, Resumption, SslContextBuilderExt, TicketKeys,
+};
 
 use args::{Args, Command};
 use history::History;
@@ -67,6 +69,13 @@ fn policy(mode: Mode, keys: &TicketKeys, history: &Arc<History>) -> Resumption {
         Mode::Stateless => Resumption::stateless(keys.clone()),
         Mode::Hybrid => Resumption::hybrid(store(), keys.clone()),
         Mode::Off => Resumption::off(),
+    };
+    let policy = match mode {
+        Mode::Off => policy,
+        // Store and keys end with this process, and with them all that was accepted before.
+        _ => policy
+            .early_data(16 * 1024)
+            .replay_register(MemoryRegister::default().nothing_before()),
     };
     let history = Arc::clone(history);
     policy.on_outcome(move |outcome| history.note(outcome.is_resumed()))

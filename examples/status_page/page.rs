@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use openssl::ssl::SslRef;
-use openssl_resumption::{Outcome, Reason, Resumption, Source, SslRefExt, TicketKeys};
+use openssl_resumption::{Outcome, Reason, Resumption, Source, TicketKeys};
 use serde_json::{Value, json};
 
 use crate::args::Args;
@@ -19,6 +18,13 @@ pub(crate) struct Page {
     keys: TicketKeys,
     key_epoch: Duration,
     history: Arc<History>,
+}
+
+/// A connection, the `number`th.
+pub(crate) struct Met {
+    pub(crate) number: u64,
+    /// None while its handshake is unfinished.
+    pub(crate) outcome: Option<Outcome>,
 }
 
 impl Page {
@@ -37,11 +43,11 @@ impl Page {
         }
     }
 
-    /// The answer to a request for `path` over a connection, the `number`th.
+    /// The answer to a request for `path` over a connection.
     ///
     /// After the page the connection is closed, so that whoever loads it again connects again. The
     /// numbers come over one connection that stays.
-    pub(crate) fn reply(&self, path: &str, number: u64, ssl: &SslRef) -> Reply {
+    pub(crate) fn reply(&self, path: &str, met: &Met) -> Reply {
         let asset = |content_type, body: &str| Reply {
             headers: "Cache-Control: max-age=3600\r\n".into(),
             ..Reply::last("200 OK", content_type, body.into())
@@ -52,11 +58,7 @@ impl Page {
                 headers: "Content-Security-Policy: default-src 'self'\r\n\
                           Cache-Control: no-store\r\n"
                     .into(),
-                ..Reply::last(
-                    "200 OK",
-                    "text/html; charset=utf-8",
-                    self.html(number, ssl.resumption()),
-                )
+                ..Reply::last("200 OK", "text/html; charset=utf-8", self.html(met))
             },
             "/script.js" => asset("text/javascript; charset=utf-8", include_str!("script.js")),
             "/style.css" => asset("text/css; charset=utf-8", include_str!("style.css")),
@@ -64,7 +66,7 @@ impl Page {
             "/status.json" => Reply {
                 headers: "Cache-Control: no-store\r\n".into(),
                 close: false,
-                ..Reply::json("200 OK", self.json(number, ssl.resumption()))
+                ..Reply::json("200 OK", self.json(met))
             },
             _ => Reply::json(
                 "404 Not Found",
@@ -73,31 +75,43 @@ impl Page {
         }
     }
 
-    fn html(&self, number: u64, outcome: Option<Outcome>) -> String {
-        let resumed = outcome.is_some_and(|outcome| outcome.is_resumed());
+    fn html(&self, met: &Met) -> String {
+        let outcome = met.outcome;
+        let handshake = match outcome {
+            None => "early",
+            Some(outcome) if outcome.is_resumed() => "resumed",
+            Some(_) => "full",
+        };
         let (cause, why) = match outcome {
             Some(outcome) => match (outcome.reason(), outcome.source()) {
                 (Some(reason), _) => (reason.as_str(), why_full(reason)),
                 (_, Some(source)) => (source.as_str(), why_resumed(source)),
                 (None, None) => ("", ""),
             },
-            None => ("", ""),
+            // Only a connection that resumes is here before its end.
+            None => (
+                "early data",
+                "The request came with the first flight, and is answered before the handshake is finished.",
+            ),
         };
         include_str!("page.html")
             .replace("{{mode}}", self.mode.name())
             .replace("{{about}}", about(self.mode))
-            .replace("{{number}}", &number.to_string())
-            .replace("{{version}}", outcome.map_or("", |o| o.version_str()))
-            .replace("{{handshake}}", if resumed { "resumed" } else { "full" })
+            .replace("{{number}}", &met.number.to_string())
+            .replace(
+                "{{version}}",
+                outcome.map_or("TLSv1.3", |o| o.version_str()),
+            )
+            .replace("{{handshake}}", handshake)
             .replace("{{cause}}", cause)
             .replace("{{why}}", why)
     }
 
-    fn json(&self, number: u64, outcome: Option<Outcome>) -> String {
+    fn json(&self, met: &Met) -> String {
         let stats = self.policy.stats();
         let status = json!({
-            "connection": number,
-            "outcome": text(outcome),
+            "connection": met.number,
+            "outcome": text(met.outcome),
             "history": { "seconds": SECONDS, "counts": self.history.counts() },
             "keys": stats.tickets.key_age.map(|age| self.keys(age)),
             "key_error": text(self.keys.last_error()),

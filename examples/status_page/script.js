@@ -74,11 +74,13 @@ function show({ connection, outcome, history, keys, key_error, stats }) {
             ["Lookups", `${store.hits} hits, ${store.misses} misses, ${store.expired} expired`],
             ["Failures", `${store.errors} errors, ${store.usage.lost} writes lost, ${store.usage.refused} calls refused, ${store.late} lookups late`]);
     }
+    const early = Object.entries(stats.early_data).filter(([, n]) => n > 0).map(([what, n]) => `${n} ${what}`);
+    if (early.length) facts.push(["Early data", early.join(", ")]);
     if (!facts.length) facts.push(["None", "in this mode"]);
     byId("facts").replaceChildren(...facts.flatMap(([term, text]) => [element("dt", term), element("dd", text)]));
 
     byId("polling").textContent =
-        `The numbers are live. They come over a connection of their own, which is kept and counted once (${connection}: ${outcome}).`;
+        `The numbers are live. They come over a connection of their own, which is kept and counted once (${connection}: ${outcome ?? "early"}).`;
 }
 
 async function poll() {

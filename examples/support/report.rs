@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use openssl_resumption::{Handshakes, Reason, Source, Stats, StoreStats, TicketStats};
+use openssl_resumption::{EarlyData, Handshakes, Reason, Source, Stats, StoreStats, TicketStats};
 use serde_json::{Map, Value, json};
 
 pub(crate) fn text(value: Option<impl Display>) -> Option<String> {
@@ -20,7 +20,7 @@ pub(crate) fn stats(stats: &Stats) -> Value {
         "tickets": tickets(&stats.tickets),
         "overridden": stats.overridden,
         "failed_closed": stats.failed_closed,
-        "early_data_declined": stats.early_data_declined,
+        "early_data": counts(EarlyData::ALL, |early| stats.early_data(early)),
     })
 }
 

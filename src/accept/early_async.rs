@@ -19,6 +19,7 @@ use super::early_handshake::{Driven, EarlyHandshake, Progress};
 use super::early_stream::{end_or, into_io};
 use super::may_suspend::let_suspend;
 use crate::decisions::Connection;
+use crate::outcome::Outcome;
 
 /// Accepts a TLS connection, and returns once the client's first flight has been answered, if it has early data that is
 /// accepted; otherwise when the handshake is finished, as `SslStream::accept` does. What to know about early data is at
@@ -94,10 +95,14 @@ where
     let early = early.await?;
     let progress = Arc::<Progress>::default();
     if early.is_finished() {
-        progress.finish();
+        progress.finish(outcome_of(&tls));
     }
     let state = Mutex::new(State { tls, early });
     Ok(AsyncEarlyStream(Arc::new(Shared { state, progress })))
+}
+
+fn outcome_of<S>(tls: &SslStream<S>) -> Option<Outcome> {
+    Connection::of(tls.ssl())?.outcome()
 }
 
 fn takes_early_data(ssl: &SslRef) -> bool {
@@ -177,7 +182,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Shared<S> {
         let waker = self.progress.waker_with(cx.waker());
         let answer = poll(&mut state, &mut Context::from_waker(&waker));
         if state.early.is_finished() {
-            self.progress.finish();
+            self.progress.finish(outcome_of(&state.tls));
         }
         if answer.is_ready() || state.early.is_finished() || state.early.ahead() > ahead {
             self.progress.wake_all();

@@ -3,11 +3,12 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 
 use parking_lot::Mutex;
+
+use crate::outcome::Outcome;
 
 /// A handle on the handshake of an [`AsyncEarlyStream`](crate::AsyncEarlyStream), for whoever handles a request that may
 /// have come early: [`AsyncEarlyStream::handshake`](crate::AsyncEarlyStream::handshake) makes it, and clones are of the
@@ -47,6 +48,13 @@ impl EarlyHandshake {
         poll_fn(|cx| self.poll_finished(cx)).await
     }
 
+    /// What became of the handshake, as [`ssl.resumption()`](crate::SslRefExt::resumption) says it, also when the
+    /// connection is gone; `None` while it is unfinished.
+    #[must_use]
+    pub fn resumption(&self) -> Option<Outcome> {
+        self.progress.finished.get().copied().flatten()
+    }
+
     fn poll_finished(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.progress.is_finished() {
             return Poll::Ready(Ok(()));
@@ -73,17 +81,17 @@ impl fmt::Debug for EarlyHandshake {
 /// a stream keeps in mind one for each direction.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
-    finished: AtomicBool,
+    finished: OnceLock<Option<Outcome>>,
     tasks: Mutex<Vec<Waker>>,
 }
 
 impl Progress {
     pub(super) fn is_finished(&self) -> bool {
-        self.finished.load(Relaxed)
+        self.finished.get().is_some()
     }
 
-    pub(super) fn finish(&self) {
-        self.finished.store(true, Relaxed);
+    pub(super) fn finish(&self, outcome: Option<Outcome>) {
+        self.finished.get_or_init(|| outcome);
     }
 
     /// The waker of all tasks that wait, among which is this one now.

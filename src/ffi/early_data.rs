@@ -8,7 +8,7 @@ use super::context::as_context;
 use super::declare::*;
 
 /// Three settings of a context, of which its connections get copies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct EarlySettings {
     /// What new sessions are promised; 0: none is accepted.
     pub(crate) max: u32,

@@ -4,6 +4,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::knobs::DEFAULT_CLOCK_SKEW;
 use super::resumption::Resumption;
 use crate::base::{DropShield, MAX_LIFETIME, catch};
 use crate::ffi;
@@ -14,28 +15,10 @@ use crate::store::{HelloId, ReplayRegister, Seen};
 /// within 10 seconds; and two more, because it counts whole seconds.
 const WINDOW: Duration = Duration::from_secs(12);
 
-/// Early data, as it is set.
-#[derive(Clone)]
-pub(super) struct Early {
-    pub(super) max_bytes: u32,
-    pub(super) skew: Duration,
-    register: Option<DropShield<Arc<dyn ReplayRegister>>>,
-}
-
-impl Default for Early {
-    fn default() -> Self {
-        Self {
-            max_bytes: 0,
-            skew: Resumption::DEFAULT_CLOCK_SKEW,
-            register: None,
-        }
-    }
-}
-
 /// Early data (0-RTT): see [`accept_early`](crate::accept_early).
 impl Resumption {
     /// By how much clocks may be wrong unless [`clock_skew`](Self::clock_skew) says otherwise: 30 seconds.
-    pub const DEFAULT_CLOCK_SKEW: Duration = Duration::from_secs(30);
+    pub const DEFAULT_CLOCK_SKEW: Duration = DEFAULT_CLOCK_SKEW;
 
     /// How many bytes of early data a client may send with a session that it resumes; 0 by default, which is none.
     /// 16 KiB is what most servers take.

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::early_data::Early;
 use crate::base::DropShield;
 use crate::outcome::Outcome;
+use crate::store::ReplayRegister;
 
 pub(super) const DEFAULT_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 pub(super) const DEFAULT_MAX_SESSION_SIZE: usize = 16 * 1024;
 pub(super) const DEFAULT_MAX_DECODED: usize = 32 * 1024 * 1024;
+pub(super) const DEFAULT_CLOCK_SKEW: Duration = Duration::from_secs(30);
 #[cfg(feature = "tokio")]
 pub(super) const DEFAULT_LOOKUP_DEADLINE: Duration = Duration::from_secs(2);
 
@@ -62,6 +63,24 @@ pub enum ClientCertificates {
     Resume,
     /// They are not: each connection verifies the certificate anew.
     Never,
+}
+
+/// Early data.
+#[derive(Clone)]
+pub(super) struct Early {
+    pub(super) max_bytes: u32,
+    pub(super) skew: Duration,
+    pub(super) register: Option<DropShield<Arc<dyn ReplayRegister>>>,
+}
+
+impl Default for Early {
+    fn default() -> Self {
+        Self {
+            max_bytes: 0,
+            skew: DEFAULT_CLOCK_SKEW,
+            register: None,
+        }
+    }
 }
 
 pub(super) type Hook = DropShield<Arc<dyn Fn(&Outcome) + Send + Sync>>;

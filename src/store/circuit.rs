@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use crate::session::StoreError;
 
 /// How long nothing is asked of what fails.
-const PAUSE: Duration = Duration::from_secs(1);
+pub(super) const PAUSE: Duration = Duration::from_secs(1);
 
 #[derive(Default)]
 pub(super) struct Circuit(Mutex<State>);
@@ -52,6 +52,12 @@ impl Circuit {
 
     pub(super) fn is_open(&self) -> bool {
         self.0.lock().is_open()
+    }
+
+    /// As a process leaves it that was forked while a probe was under way.
+    #[cfg(test)]
+    pub(super) fn leave_probing(&self, process: u32) {
+        self.0.lock().probing = Some(process);
     }
 
     /// What is said in place of an answer that was not asked for.

@@ -33,6 +33,8 @@ pub struct MemoryRegister {
     /// Of each shard.
     max_entries: usize,
     made: Instant,
+    /// Whether it may be that something was accepted before that.
+    waits: bool,
     /// A process that is forked off has a copy, which knows nothing of what comes to the other.
     process: u32,
 }
@@ -60,8 +62,22 @@ impl MemoryRegister {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             max_entries: max_entries.div_ceil(SHARDS).max(1),
             made: Instant::now(),
+            waits: true,
             process: process::id(),
         }
+    }
+
+    /// Says that no session that was made before the register can resume at its servers: then it need not decline anything
+    /// at its beginning.
+    ///
+    /// So it is where sessions end with the process, and the register is made before the first of them: with a
+    /// [`MemoryStore`](crate::MemoryStore) that is made with it, or with
+    /// [`TicketKeys::random`](crate::TicketKeys::random). It is not with keys from files or secrets, nor with a store
+    /// elsewhere: there, who recorded a flight could send it again after a restart.
+    #[must_use]
+    pub fn nothing_before(mut self) -> Self {
+        self.waits = false;
+        self
     }
 
     /// `now` is by the clock that `made` is of.
@@ -79,7 +95,7 @@ impl MemoryRegister {
         }
         shard.seen.insert(*half);
         shard.ends.push_back((now + lives, *half));
-        if now.saturating_duration_since(self.made) < lives {
+        if self.waits && now.saturating_duration_since(self.made) < lives {
             // It has been taken down: it is not to be accepted when this time is over.
             return Seen::WarmingUp;
         }
@@ -171,6 +187,13 @@ mod tests {
             Seen::First,
             "{LIVES:?} later"
         );
+    }
+
+    #[test]
+    fn where_nothing_was_before_it_is_first_at_once() {
+        let register = MemoryRegister::default().nothing_before();
+        let answers = [Duration::ZERO, LIVES / 2].map(|after| at(&register, 1, after));
+        assert_eq!(answers, [Seen::First, Seen::Before]);
     }
 
     #[test]

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use openssl::error::ErrorStack;
 use openssl::ssl::{SslAcceptor, SslAcceptorBuilder, SslMethod};
-use openssl_resumption::{MemoryStore, Outcome, Resumption, TicketKeys};
+use openssl_resumption::http::EarlyRequests;
+use openssl_resumption::{MemoryRegister, MemoryStore, Outcome, Resumption, TicketKeys};
 
 /// Where the examples listen: on the port that `PORT` in the environment says, or any that is free.
 pub fn address() -> SocketAddr {
@@ -16,13 +17,29 @@ pub fn address() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }
 
-/// The mode that the argument of the program names.
+/// The mode that the argument of the program names. Early data is taken by the servers that read it.
 pub fn policy() -> Resumption {
-    match std::env::args().nth(1).as_deref() {
+    let policy = match std::env::args().nth(1).as_deref() {
         Some("stateful") => Resumption::stateful(MemoryStore::default()),
         Some("stateless") => Resumption::stateless(TicketKeys::random()),
         _ => {
             eprintln!("say which mode: stateful or stateless");
+            std::process::exit(2);
+        }
+    };
+    // The sessions of both end with the process.
+    let register = MemoryRegister::default().nothing_before();
+    policy.early_data(16 * 1024).replay_register(register)
+}
+
+/// What becomes of requests that came early: `wait`, `too-early` or `mark`, as the second argument says.
+pub fn early_requests() -> EarlyRequests {
+    match std::env::args().nth(2).as_deref() {
+        None | Some("wait") => EarlyRequests::Wait,
+        Some("too-early") => EarlyRequests::TooEarly,
+        Some("mark") => EarlyRequests::Mark,
+        Some(other) => {
+            eprintln!("not wait, too-early or mark: {other}");
             std::process::exit(2);
         }
     }
@@ -55,7 +72,7 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the servers answer: what became of this connection, and of all so far.
 pub fn report(policy: &Resumption, outcome: Option<Outcome>) -> String {
-    let outcome = outcome.map_or_else(|| "no policy".into(), |outcome| outcome.to_string());
+    let outcome = outcome.map_or_else(|| "unfinished".into(), |outcome| outcome.to_string());
     let all = policy.stats().handshakes();
     format!("{outcome} ({} full, {} resumed)\n", all.full, all.resumed)
 }

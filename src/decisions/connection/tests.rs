@@ -1,4 +1,5 @@
 use super::*;
+use crate::ffi::EarlySettings;
 use crate::session::ClientIs;
 
 fn stamp() -> Stamp {
@@ -12,7 +13,12 @@ fn stamp() -> Stamp {
 
 fn connection(policy: &Resumption) -> Connection {
     Connection::new(
-        Arc::new(Applied::new(policy, SslVerifyMode::NONE)),
+        Arc::new(Applied::new(
+            policy,
+            SslVerifyMode::NONE,
+            EarlySettings::default(),
+            EarlySettings::default(),
+        )),
         SystemTime::now(),
     )
 }
@@ -20,7 +26,7 @@ fn connection(policy: &Resumption) -> Connection {
 fn settled(policy: &Resumption, reused: bool, act: impl FnOnce(&mut Connection)) -> Handshake {
     let mut connection = connection(policy);
     act(&mut connection);
-    connection.complete(SslVersion::TLS1_3, reused, reused.then(stamp));
+    connection.complete(SslVersion::TLS1_3, reused, reused.then(stamp), None);
     connection.outcome().unwrap().handshake
 }
 
@@ -67,8 +73,8 @@ fn a_finished_connection_is_small() {
 fn a_connection_is_counted_once() {
     let policy = Resumption::off();
     let mut connection = connection(&policy);
-    connection.complete(SslVersion::TLS1_2, false, None);
-    connection.complete(SslVersion::TLS1_2, true, None);
+    connection.complete(SslVersion::TLS1_2, false, None, None);
+    connection.complete(SslVersion::TLS1_2, true, None, None);
     let stats = policy.stats();
     assert_eq!((stats.tls12.full, stats.tls12.resumed), (1, 0));
 }

@@ -1,7 +1,10 @@
 use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process;
 use std::sync::Barrier;
 use std::thread;
 
+use super::super::circuit::PAUSE;
 use super::*;
 use crate::store::faulty::{Faulty, Mood, Plain, found, key, session};
 
@@ -287,9 +290,9 @@ fn a_store_that_takes_nothing_more_is_still_asked_for_what_it_has() {
 fn a_probe_that_a_fork_left_behind_is_none() {
     let timed = Timed::open();
     timed.pass(1_000 * MS);
-    timed.breaker.others.lock().probing = Some(process::id());
+    timed.breaker.others.leave_probing(process::id());
     assert!(!timed.asks());
-    timed.breaker.others.lock().probing = Some(process::id() + 1);
+    timed.breaker.others.leave_probing(process::id() + 1);
     assert!(timed.asks());
 }
 

@@ -1,4 +1,4 @@
-//! axum on axum-server, with a new certificate at each SIGHUP.
+//! axum on axum-server, with early data, and with a new certificate at each SIGHUP.
 
 use std::error::Error;
 use std::io;
@@ -10,12 +10,17 @@ use axum::routing::get;
 use axum::{Extension, Router};
 use axum_server::Handle;
 use axum_server::accept::Accept;
-use axum_server::tls_openssl::{OpenSSLAcceptor, OpenSSLConfig};
+use axum_server::tls_openssl::OpenSSLConfig;
+use frameworks::PATIENCE;
 use futures_util::future::BoxFuture;
-use openssl_resumption::{Outcome, Resumption, SslContextBuilderExt, SslRefExt};
+use openssl::ssl::Ssl;
+use openssl_resumption::http::{EarlyDataLayer, EarlyDataService};
+use openssl_resumption::{
+    AsyncEarlyStream, EarlyHandshake, Resumption, SslContextBuilderExt, accept_early_async,
+};
 use tokio::net::TcpStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio_openssl::SslStream;
+use tokio::time::timeout;
 use tower::Layer;
 
 #[tokio::main]
@@ -26,9 +31,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     tokio::spawn(reload(config.clone(), policy.clone(), hangup));
 
     let handle = Handle::<SocketAddr>::new();
-    let app = Router::new().route("/", get(answer)).with_state(policy);
+    let app = Router::new()
+        .route("/", get(answer).post(answer))
+        .with_state(policy);
     let server = axum_server::bind(frameworks::address())
-        .acceptor(Tell(OpenSSLAcceptor::new(config)))
+        .acceptor(Early(config))
         .handle(handle.clone())
         .serve(app.into_make_service());
     let server = tokio::spawn(server);
@@ -56,25 +63,31 @@ async fn reload(server: OpenSSLConfig, policy: Resumption, mut hangup: Signal) {
     }
 }
 
-async fn answer(State(policy): State<Resumption>, outcome: Extension<Option<Outcome>>) -> String {
-    frameworks::report(&policy, outcome.0)
+async fn answer(
+    State(policy): State<Resumption>,
+    Extension(handshake): Extension<EarlyHandshake>,
+) -> String {
+    frameworks::report(&policy, handshake.resumption())
 }
 
-/// Tells the requests of a connection what became of its handshake. Only for servers that want it.
+/// Accepts with early data, in place of `OpenSSLAcceptor`.
 #[derive(Clone)]
-struct Tell(OpenSSLAcceptor);
+struct Early(OpenSSLConfig);
 
-impl<S: Send + 'static> Accept<TcpStream, S> for Tell {
-    type Stream = SslStream<TcpStream>;
-    type Service = AddExtension<S, Option<Outcome>>;
+impl<S: Send + 'static> Accept<TcpStream, S> for Early {
+    type Stream = AsyncEarlyStream<TcpStream>;
+    type Service = AddExtension<EarlyDataService<S>, EarlyHandshake>;
     type Future = BoxFuture<'static, io::Result<(Self::Stream, Self::Service)>>;
 
     fn accept(&self, tcp: TcpStream, service: S) -> Self::Future {
-        let accepting = self.0.accept(tcp, service);
+        let ssl = Ssl::new(self.0.get_inner().context());
         Box::pin(async move {
-            let (tls, service) = accepting.await?;
-            let outcome = Extension(tls.ssl().resumption());
-            Ok((tls, outcome.layer(service)))
+            let tls = timeout(PATIENCE, accept_early_async(ssl?, tcp)).await?;
+            let tls = tls.map_err(io::Error::other)?;
+            let handshake = tls.handshake();
+            let early = EarlyDataLayer::new(handshake.clone());
+            let service = early.requests(frameworks::early_requests()).layer(service);
+            Ok((tls, Extension(handshake).layer(service)))
         })
     }
 }

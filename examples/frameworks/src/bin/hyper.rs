@@ -1,17 +1,21 @@
-//! hyper over `accept_async`, with which a store that is slow holds no thread of the runtime.
+//! hyper over `accept_early_async`: requests that come with the first flight are answered at once, and a store that is slow
+//! holds no thread of the runtime.
 
 use std::convert::Infallible;
 use std::error::Error;
 
 use frameworks::PATIENCE;
 use hyper::Response;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
 use openssl::ssl::{Ssl, SslAcceptor};
-use openssl_resumption::{Resumption, SslContextBuilderExt, SslRefExt, accept_async};
+use openssl_resumption::http::EarlyDataLayer;
+use openssl_resumption::{Resumption, SslContextBuilderExt, accept_early_async};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
+use tower::{Layer, service_fn};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -38,14 +42,20 @@ async fn serve(
     tcp: TcpStream,
     policy: &Resumption,
 ) -> Result<(), Box<dyn Error>> {
-    let accepted = accept_async(Ssl::new(acceptor.context())?, tcp);
+    let accepted = accept_early_async(Ssl::new(acceptor.context())?, tcp);
     let tls = timeout(PATIENCE, accepted).await??;
-    let outcome = tls.ssl().resumption();
-    let answer = service_fn(|_| async move {
-        Ok::<_, Infallible>(Response::new(frameworks::report(policy, outcome)))
+    let handshake = tls.handshake();
+    let (policy, of_this) = (policy.clone(), handshake.clone());
+    let answer = service_fn(move |_: hyper::Request<Incoming>| {
+        let report = frameworks::report(&policy, of_this.resumption());
+        async { Ok::<_, Infallible>(Response::new(report)) }
     });
+    let early = EarlyDataLayer::new(handshake).requests(frameworks::early_requests());
     http1::Builder::new()
-        .serve_connection(TokioIo::new(tls), answer)
+        .serve_connection(
+            TokioIo::new(tls),
+            TowerToHyperService::new(early.layer(answer)),
+        )
         .await?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! tonic over an incoming stream of tokio-openssl: the health service of gRPC, which adds to its
+//! tonic over an incoming stream of connections with early data: the health service of gRPC, which adds to its
 //! answer what became of the connection.
 
 use std::error::Error;
@@ -8,12 +8,14 @@ use std::task::{Context, Poll};
 
 use frameworks::PATIENCE;
 use openssl::ssl::{AlpnError, Ssl, SslAcceptor, select_next_proto};
-use openssl_resumption::{Outcome, Resumption, SslContextBuilderExt, SslRefExt};
+use openssl_resumption::http::EarlyDataLayer;
+use openssl_resumption::{
+    AsyncEarlyStream, EarlyHandshake, Resumption, SslContextBuilderExt, accept_early_async,
+};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{Sender, channel};
 use tokio::time::timeout;
-use tokio_openssl::SslStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
 use tonic::transport::server::Connected;
@@ -35,7 +37,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("listening on {}", listener.local_addr()?);
     let (accepted, incoming) = channel(16);
     tokio::spawn(accept(listener, acceptor.build(), accepted));
-    let server = Server::builder().add_service(HealthServer::new(Answer(policy)));
+    // gRPC is all POST: a call that comes early waits until the handshake is finished.
+    let early = EarlyDataLayer::from_extensions().requests(frameworks::early_requests());
+    let mut server = Server::builder().layer(early);
+    let server = server.add_service(HealthServer::new(Answer(policy)));
     Ok(server
         .serve_with_incoming(ReceiverStream::new(incoming))
         .await?)
@@ -49,25 +54,25 @@ async fn accept(
 ) -> io::Result<()> {
     loop {
         let tcp = frameworks::accept(&listener).await;
-        let mut tls = SslStream::new(Ssl::new(acceptor.context())?, tcp)?;
+        let accepting = accept_early_async(Ssl::new(acceptor.context())?, tcp);
         let accepted = accepted.clone();
         tokio::spawn(async move {
-            match timeout(PATIENCE, Pin::new(&mut tls).accept()).await {
-                Ok(Ok(())) => accepted.send(Ok(Tls(tls))).await.is_ok(),
+            match timeout(PATIENCE, accepting).await {
+                Ok(Ok(tls)) => accepted.send(Ok(Tls(tls))).await.is_ok(),
                 _ => false, // one client's failure
             }
         });
     }
 }
 
-/// A stream of tokio-openssl that tells tonic what became of it.
-struct Tls(SslStream<TcpStream>);
+/// A stream that tells tonic of its handshake.
+struct Tls(AsyncEarlyStream<TcpStream>);
 
 impl Connected for Tls {
-    type ConnectInfo = Option<Outcome>;
+    type ConnectInfo = EarlyHandshake;
 
-    fn connect_info(&self) -> Self::ConnectInfo {
-        self.0.ssl().resumption()
+    fn connect_info(&self) -> EarlyHandshake {
+        self.0.handshake()
     }
 }
 
@@ -109,9 +114,8 @@ impl Health for Answer {
     ) -> Result<Response<HealthCheckResponse>, Status> {
         let outcome = request
             .extensions()
-            .get::<Option<Outcome>>()
-            .copied()
-            .flatten();
+            .get::<EarlyHandshake>()
+            .and_then(EarlyHandshake::resumption);
         let mut response = Response::new(HealthCheckResponse {
             status: ServingStatus::Serving.into(),
         });

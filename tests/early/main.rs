@@ -1,0 +1,12 @@
+//! Early data (0-RTT): read and answered before the handshake is finished, by each connection that offers it, and
+//! accepted once only, whoever sends it again and wherever.
+
+#![cfg(unix)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod connection;
+mod policy;
+mod streams;
+mod taken;
