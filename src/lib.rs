@@ -32,7 +32,7 @@ pub use outcome::{EarlyData, Handshake, Outcome, Reason, Source};
 pub use policy::{ClientCertificates, Handshakes, Resumption, Stats, StoreStats, TicketStats};
 pub use session::{Session, SessionKey, StoreError};
 pub use store::{
-    CircuitBreaker, HelloId, MemoryRegister, MemoryStore, ReplayRegister, Sealed, Seen,
+    CircuitBreaker, HelloId, MemoryRegister, MemoryStore, Registered, ReplayRegister, Sealed,
     SessionStore, Tiered, Usage, WriteBehind,
 };
 #[cfg(feature = "redis")]

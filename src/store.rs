@@ -26,7 +26,7 @@ pub use memory_register::MemoryRegister;
 pub use redis_register::RedisRegister;
 #[cfg(feature = "redis")]
 pub use redis_store::{FleetStore, RedisOptions, RedisStore};
-pub use replay_register::{HelloId, ReplayRegister, Seen};
+pub use replay_register::{HelloId, Registered, ReplayRegister};
 pub use sealed::Sealed;
 pub use session_store::{SessionStore, Usage};
 pub(crate) use shelf::{Item, Kind, Shelf};

@@ -9,7 +9,7 @@ use super::resumption::Resumption;
 use crate::base::{DropShield, MAX_LIFETIME, catch};
 use crate::ffi;
 use crate::outcome::EarlyData;
-use crate::store::{HelloId, ReplayRegister, Seen};
+use crate::store::{HelloId, Registered, ReplayRegister};
 
 /// For how long OpenSSL accepts one ClientHello by one clock: while the age of the session is what the client says,
 /// within 10 seconds; and two more, because it counts whole seconds.
@@ -119,10 +119,10 @@ impl Resumption {
         let hello = HelloId::derive(&self.knobs.scope, random);
         let answer = ffi::shielded(None, || register.register(&hello, lives).map_err(drop).ok());
         match answer {
-            Some(Seen::First) => EarlyData::Accepted,
-            Some(Seen::Before) => EarlyData::Replayed,
-            Some(Seen::WarmingUp) => EarlyData::WarmingUp,
-            Some(Seen::Full) => EarlyData::RegisterFull,
+            Some(Registered::First) => EarlyData::Accepted,
+            Some(Registered::Before) => EarlyData::Replayed,
+            Some(Registered::WarmingUp) => EarlyData::WarmingUp,
+            Some(Registered::Full) => EarlyData::RegisterFull,
             None => EarlyData::RegisterFailed,
         }
     }

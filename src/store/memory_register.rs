@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::replay_register::{HelloId, ReplayRegister, Seen};
+use super::replay_register::{HelloId, Registered, ReplayRegister};
 use crate::session::StoreError;
 
 /// So many threads seldom meet at one lock.
@@ -81,25 +81,25 @@ impl MemoryRegister {
     }
 
     /// `now` is by the clock that `made` is of.
-    fn register_at(&self, hello: &HelloId, lives: Duration, now: Instant) -> Seen {
+    fn register_at(&self, hello: &HelloId, lives: Duration, now: Instant) -> Registered {
         let [first, ..] = *hello.as_bytes();
         let (_, half) = hello.as_bytes().split_last_chunk().expect("32 bytes");
         let half: &Short = half;
         let mut shard = self.shards[usize::from(first) % SHARDS].lock();
         shard.drop_ended(now);
         if shard.seen.contains(half) {
-            return Seen::Before;
+            return Registered::Before;
         }
         if shard.seen.len() >= self.max_entries {
-            return Seen::Full;
+            return Registered::Full;
         }
         shard.seen.insert(*half);
         shard.ends.push_back((now + lives, *half));
         if self.waits && now.saturating_duration_since(self.made) < lives {
             // It has been taken down: it is not to be accepted when this time is over.
-            return Seen::WarmingUp;
+            return Registered::WarmingUp;
         }
-        Seen::First
+        Registered::First
     }
 }
 
@@ -123,7 +123,7 @@ impl Default for MemoryRegister {
 }
 
 impl ReplayRegister for MemoryRegister {
-    fn register(&self, hello: &HelloId, lives: Duration) -> Result<Seen, StoreError> {
+    fn register(&self, hello: &HelloId, lives: Duration) -> Result<Registered, StoreError> {
         if process::id() != self.process {
             return Err(StoreError::new(
                 "a MemoryRegister of the process that this one was forked from",
@@ -159,7 +159,7 @@ mod tests {
     }
 
     /// The answer that far after the register was made.
-    fn at(register: &MemoryRegister, n: u64, after: Duration) -> Seen {
+    fn at(register: &MemoryRegister, n: u64, after: Duration) -> Registered {
         register.register_at(&hello(n), LIVES, register.made + after)
     }
 
@@ -167,24 +167,24 @@ mod tests {
     fn a_hello_is_first_once_for_as_long_as_it_lives() {
         let register = MemoryRegister::default();
         let second = Duration::from_secs(1);
-        assert_eq!(at(&register, 1, LIVES), Seen::First);
-        assert_eq!(at(&register, 2, LIVES), Seen::First);
+        assert_eq!(at(&register, 1, LIVES), Registered::First);
+        assert_eq!(at(&register, 2, LIVES), Registered::First);
         for later in [LIVES, LIVES + second, LIVES * 2 - second] {
-            assert_eq!(at(&register, 1, later), Seen::Before, "{later:?}");
+            assert_eq!(at(&register, 1, later), Registered::Before, "{later:?}");
         }
-        assert_eq!(at(&register, 1, LIVES * 2), Seen::First);
+        assert_eq!(at(&register, 1, LIVES * 2), Registered::First);
     }
 
     #[test]
     fn what_comes_in_the_first_window_is_declined_then_and_afterwards() {
         let register = MemoryRegister::default();
         let last = LIVES - Duration::from_millis(1);
-        assert_eq!(at(&register, 1, last), Seen::WarmingUp);
-        assert_eq!(at(&register, 1, LIVES), Seen::Before);
-        assert_eq!(at(&register, 2, LIVES), Seen::First);
+        assert_eq!(at(&register, 1, last), Registered::WarmingUp);
+        assert_eq!(at(&register, 1, LIVES), Registered::Before);
+        assert_eq!(at(&register, 2, LIVES), Registered::First);
         assert_eq!(
             at(&register, 1, LIVES + last),
-            Seen::First,
+            Registered::First,
             "{LIVES:?} later"
         );
     }
@@ -193,7 +193,7 @@ mod tests {
     fn where_nothing_was_before_it_is_first_at_once() {
         let register = MemoryRegister::default().nothing_before();
         let answers = [Duration::ZERO, LIVES / 2].map(|after| at(&register, 1, after));
-        assert_eq!(answers, [Seen::First, Seen::Before]);
+        assert_eq!(answers, [Registered::First, Registered::Before]);
     }
 
     #[test]
@@ -201,14 +201,17 @@ mod tests {
         let register = MemoryRegister::new(64);
         let answers: Vec<_> = (0..10_000).map(|n| at(&register, n, LIVES)).collect();
         let count = |seen| answers.iter().filter(|answer| **answer == seen).count();
-        assert_eq!((count(Seen::First), count(Seen::Full)), (64, 10_000 - 64));
+        assert_eq!(
+            (count(Registered::First), count(Registered::Full)),
+            (64, 10_000 - 64)
+        );
         for (n, seen) in (0..)
             .zip(&answers)
-            .filter(|(_, seen)| **seen == Seen::First)
+            .filter(|(_, seen)| **seen == Registered::First)
         {
-            assert_eq!(at(&register, n, LIVES), Seen::Before, "{n} {seen:?}");
+            assert_eq!(at(&register, n, LIVES), Registered::Before, "{n} {seen:?}");
         }
-        assert_eq!(at(&register, 10_001, LIVES * 2), Seen::First);
+        assert_eq!(at(&register, 10_001, LIVES * 2), Registered::First);
         let shown = format!("{register:?}");
         assert!(shown.contains("max_entries: 64"), "{shown}");
     }
@@ -223,7 +226,7 @@ mod tests {
                 scope.spawn(|| {
                     start.wait();
                     for n in 0..10_000 {
-                        if register.register_at(&hello(n), LIVES, now) == Seen::First {
+                        if register.register_at(&hello(n), LIVES, now) == Registered::First {
                             firsts.fetch_add(1, Relaxed);
                         }
                     }

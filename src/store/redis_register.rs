@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::circuit::{Circuit, Limits};
 use super::redis_store::{Lines, RedisOptions};
-use super::replay_register::{HelloId, ReplayRegister, Seen};
+use super::replay_register::{HelloId, Registered, ReplayRegister};
 use crate::session::StoreError;
 
 /// Asks and answers in one step that nothing comes between.
@@ -34,7 +34,7 @@ const HELLOS: &str = "openssl-resumption:hello:";
 /// a replica was promoted, after a flush, and after the register was evicted. It does not count on being told: a script
 /// compares Redis's replication history (`master_replid`) with that under which the register has been kept, at each
 /// call. All hellos are in one sorted set, the prefix and `seen`, so that no part of it can be evicted alone. A Redis that
-/// is full and evicts nothing says so ([`Seen::Full`]).
+/// is full and evicts nothing says so ([`Registered::Full`]).
 ///
 /// A handshake waits for a connection and for an answer as those of [`RedisStore`](crate::RedisStore) do, and after five
 /// failures in a row a circuit opens ([`CircuitBreaker`](crate::CircuitBreaker)): while Redis is away handshakes do not
@@ -68,25 +68,25 @@ impl RedisOptions {
 }
 
 impl RedisRegister {
-    fn ask(&self, hello: &HelloId, lives: Duration) -> Result<Seen, StoreError> {
+    fn ask(&self, hello: &HelloId, lives: Duration) -> Result<Registered, StoreError> {
         let mut eval = redis::cmd("EVAL");
         // Half of a hash is enough to tell hellos apart.
         let half = &hello.as_bytes()[..16];
         let lives = u64::try_from(lives.as_millis()).unwrap_or(u64::MAX);
         eval.arg(SCRIPT).arg(1).arg(&self.key).arg(half).arg(lives);
         match self.lines.call::<i64>(&eval) {
-            Ok(1) => Ok(Seen::First),
-            Ok(0) => Ok(Seen::Before),
-            Ok(_) => Ok(Seen::WarmingUp),
+            Ok(1) => Ok(Registered::First),
+            Ok(0) => Ok(Registered::Before),
+            Ok(_) => Ok(Registered::WarmingUp),
             // Before Redis 7 the code of an error in a script is ERR.
-            Err(full) if full.to_string().contains("OOM") => Ok(Seen::Full),
+            Err(full) if full.to_string().contains("OOM") => Ok(Registered::Full),
             Err(error) => Err(error),
         }
     }
 }
 
 impl ReplayRegister for RedisRegister {
-    fn register(&self, hello: &HelloId, lives: Duration) -> Result<Seen, StoreError> {
+    fn register(&self, hello: &HelloId, lives: Duration) -> Result<Registered, StoreError> {
         self.circuit
             .call(self.limits, Instant::now, || self.ask(hello, lives))
             .unwrap_or_else(|| Err(Circuit::refused()))

@@ -17,22 +17,22 @@ use crate::session::StoreError;
 ///
 /// It is asked in the middle of a handshake, on the thread that drives it (in `accept_early_async` with
 /// [`suspend_lookups`](crate::Resumption::suspend_lookups) on another), so it bounds its own time. Whatever else it
-/// answers than [`Seen::First`], an error or a panic, the connection goes on, without early data.
+/// answers than [`Registered::First`], an error or a panic, the connection goes on, without early data.
 ///
 /// ```
 /// use std::collections::HashSet;
 /// use std::sync::Mutex;
 /// use std::time::Duration;
 ///
-/// use openssl_resumption::{HelloId, ReplayRegister, Seen, StoreError};
+/// use openssl_resumption::{HelloId, ReplayRegister, Registered, StoreError};
 ///
 /// /// A register that forgets nothing.
 /// struct Unbounded(Mutex<HashSet<HelloId>>);
 ///
 /// impl ReplayRegister for Unbounded {
-///     fn register(&self, hello: &HelloId, _lives: Duration) -> Result<Seen, StoreError> {
+///     fn register(&self, hello: &HelloId, _lives: Duration) -> Result<Registered, StoreError> {
 ///         let mut seen = self.0.lock().map_err(|error| StoreError::new(error.to_string()))?;
-///         Ok(if seen.insert(*hello) { Seen::First } else { Seen::Before })
+///         Ok(if seen.insert(*hello) { Registered::First } else { Registered::Before })
 ///     }
 /// }
 /// ```
@@ -41,18 +41,18 @@ pub trait ReplayRegister: Send + Sync + 'static {
     /// `lives` from now at least; longer does no harm.
     ///
     /// **Atomic**: of all calls with one `hello`, by whatever thread on whatever host, at most one is answered
-    /// [`Seen::First`] within `lives`. To look first and to write then is not atomic; `INSERT` with a unique index is,
+    /// [`Registered::First`] within `lives`. To look first and to write then is not atomic; `INSERT` with a unique index is,
     /// and so is `SET` with `NX`. The writes of one host have to be seen by the next one at once: a replica that lags
     /// behind, or an entry that may be dropped when there is no room, is a hole.
     ///
     /// **What a wrong answer costs.** `First` for what was seen before: a request is handed to the application twice,
     /// an order is placed twice. `Before` for what is new: one round trip. So a register that does not know, because
-    /// it has just been started and has lost what it knew, say, answers [`Seen::WarmingUp`] for the length of `lives`.
+    /// it has just been started and has lost what it knew, say, answers [`Registered::WarmingUp`] for the length of `lives`.
     ///
     /// # Errors
     ///
     /// It is not known whether it was seen. Early data is declined.
-    fn register(&self, hello: &HelloId, lives: Duration) -> Result<Seen, StoreError>;
+    fn register(&self, hello: &HelloId, lives: Duration) -> Result<Registered, StoreError>;
 
     /// Why the call that failed last did so, however long ago, for
     /// [`last_register_error`](crate::Resumption::last_register_error). `None`, the default, if none has failed or
@@ -65,7 +65,7 @@ pub trait ReplayRegister: Send + Sync + 'static {
 /// What a register says of a ClientHello.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Seen {
+pub enum Registered {
     /// It was not seen before, and has been taken down now. Its early data is accepted.
     First,
     /// It was seen before.
@@ -117,7 +117,7 @@ impl fmt::Debug for HelloId {
 macro_rules! forward {
     ($($pointer:ident),*) => {$(
         impl<R: ReplayRegister + ?Sized> ReplayRegister for $pointer<R> {
-            fn register(&self, hello: &HelloId, lives: Duration) -> Result<Seen, StoreError> {
+            fn register(&self, hello: &HelloId, lives: Duration) -> Result<Registered, StoreError> {
                 (**self).register(hello, lives)
             }
 

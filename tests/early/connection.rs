@@ -9,8 +9,8 @@ use crate::common::*;
 use foreign_types::ForeignTypeRef;
 use openssl::ssl::{Ssl, SslContext, SslRef};
 use openssl_resumption::{
-    EarlyData, MemoryRegister, MemoryStore, Outcome, Resumption, SslRefExt, TicketKeys,
-    accept_early,
+    EarlyData, HelloId, MemoryRegister, MemoryStore, Outcome, Registered, ReplayRegister,
+    Resumption, SslRefExt, StoreError, TicketKeys, accept_early,
 };
 
 /// How much early data is taken.
@@ -140,6 +140,17 @@ pub(crate) fn pair() -> (UnixStream, UnixStream) {
             .unwrap();
     }
     (near, far)
+}
+
+/// A register that always says the same.
+pub(crate) struct Saying(pub(crate) Answer);
+
+pub(crate) type Answer = fn() -> Result<Registered, StoreError>;
+
+impl ReplayRegister for Saying {
+    fn register(&self, _: &HelloId, _: Duration) -> Result<Registered, StoreError> {
+        (self.0)()
+    }
 }
 
 /// The first flight of a client with early data, as it is on the wire.

@@ -7,6 +7,8 @@
 mod common;
 
 mod connection;
+mod hostile;
 mod policy;
+mod replays;
 mod streams;
 mod taken;

@@ -1,11 +1,11 @@
 //! Early data that is taken, and what is said of early data that is not.
 
 use crate::common::*;
-use crate::connection::{MAX, flight, meet_early, pair, policies, session_of};
+use crate::connection::{Answer, MAX, Saying, flight, meet_early, pair, policies, session_of};
 use openssl::ssl::Ssl;
 use openssl_resumption::{
-    EarlyData, Handshake::Resumed, MemoryRegister, MemoryStore, Reason, ReplayRegister, Resumption,
-    Seen, Source, StoreError, accept_early,
+    EarlyData, Handshake::Resumed, MemoryRegister, MemoryStore, Reason, Registered, Resumption,
+    Source, StoreError, accept_early,
 };
 
 #[test]
@@ -85,28 +85,13 @@ fn an_ordinary_accept_declines_and_the_client_sends_it_again() {
     }
 }
 
-/// What a register says, and what becomes of early data by it.
-struct Saying(Answer);
-
-type Answer = fn() -> Result<Seen, StoreError>;
-
-impl ReplayRegister for Saying {
-    fn register(
-        &self,
-        _: &openssl_resumption::HelloId,
-        _: std::time::Duration,
-    ) -> Result<Seen, StoreError> {
-        (self.0)()
-    }
-}
-
 #[test]
 fn whatever_else_a_register_says_the_connection_resumes_without() {
     let registers: [(Answer, EarlyData); 6] = [
-        (|| Ok(Seen::First), EarlyData::Accepted),
-        (|| Ok(Seen::Before), EarlyData::Replayed),
-        (|| Ok(Seen::WarmingUp), EarlyData::WarmingUp),
-        (|| Ok(Seen::Full), EarlyData::RegisterFull),
+        (|| Ok(Registered::First), EarlyData::Accepted),
+        (|| Ok(Registered::Before), EarlyData::Replayed),
+        (|| Ok(Registered::WarmingUp), EarlyData::WarmingUp),
+        (|| Ok(Registered::Full), EarlyData::RegisterFull),
         (|| Err(StoreError::new("away")), EarlyData::RegisterFailed),
         (
             || panic!("a register that panics"),

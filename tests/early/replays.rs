@@ -1,0 +1,255 @@
+//! Somebody has recorded the first flight of a client and sends it again. Each test sees it accepted by a server whose
+//! register says of everything that it is new.
+
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Barrier};
+use std::thread;
+use std::time::Duration;
+
+use crate::common::child::with_clock;
+use crate::common::*;
+use crate::connection::{MAX, Saying, flight, meet_early, pair, policies, session_of};
+use openssl::ssl::{Ssl, SslContext};
+use openssl_resumption::{
+    EarlyData, MemoryRegister, MemoryStore, Registered, Resumption, TicketKeys, accept_early,
+};
+
+/// What a server hands to its application of this flight, from somebody who cannot go on.
+pub(crate) fn replay(context: &SslContext, flight: &[u8]) -> Vec<u8> {
+    let (mut near, far) = pair();
+    near.write_all(flight).unwrap();
+    near.shutdown(Shutdown::Write).unwrap();
+    serve_early(context, far)
+}
+
+/// The early data that a server reads.
+fn serve_early(context: &SslContext, far: UnixStream) -> Vec<u8> {
+    let mut early = Vec::new();
+    if let Ok(mut stream) = accept_early(Ssl::new(context).unwrap(), far) {
+        assert!(stream.is_early(), "nobody can finish it");
+        let mut buffer = [0; 1_000];
+        while let Ok(read @ 1..) = stream.read(&mut buffer) {
+            early.extend_from_slice(&buffer[..read]);
+        }
+        assert!(stream.is_early() && stream.finished().is_err());
+    }
+    early
+}
+
+/// The policies of a fleet: hosts that open one another's tickets, or share a store, and have this register in common.
+fn fleets(unprotected: bool) -> Vec<(&'static str, [Resumption; 2])> {
+    let register = |policy: Resumption| {
+        let policy = policy.early_data(MAX);
+        match unprotected {
+            true => policy.replay_register(Saying(|| Ok(Registered::First))),
+            false => policy.replay_register(MemoryRegister::default().nothing_before()),
+        }
+    };
+    let hosts = |policy: Resumption| [policy.clone(), policy];
+    let store = || Arc::new(MemoryStore::default());
+    let stateful = |store: &Arc<MemoryStore>| Resumption::stateful(Arc::clone(store));
+    let single_use = store();
+    let mut fleets = vec![
+        ("stateful", hosts(register(stateful(&store())))),
+        (
+            "stateless",
+            hosts(register(Resumption::stateless(TicketKeys::random()))),
+        ),
+        (
+            "hybrid",
+            hosts(register(Resumption::hybrid(store(), TicketKeys::random()))),
+        ),
+    ];
+    if !unprotected {
+        let host = || stateful(&single_use).early_data(MAX).single_use(true);
+        fleets.push(("single use", [host(), host()]));
+    }
+    fleets
+}
+
+#[test]
+fn a_flight_that_is_sent_again_is_accepted_by_no_host() {
+    for unprotected in [true, false] {
+        for (mode, policies) in fleets(unprotected) {
+            let hosts = policies.each_ref().map(context);
+            let client = Client::new(Kind::Tls13).unwrap();
+            let session = session_of(&hosts[0], &client);
+            let flight = flight(&client, &session, b"buy one");
+            assert_eq!(replay(&hosts[0], &flight), b"buy one", "{mode}");
+            for host in [&hosts[0], &hosts[1], &hosts[0]] {
+                let again: &[u8] = if unprotected { b"buy one" } else { b"" };
+                assert_eq!(replay(host, &flight), again, "{mode} {unprotected}");
+            }
+            if mode != "single use" && !unprotected {
+                assert_eq!(
+                    policies[0].stats().early_data(EarlyData::Replayed),
+                    3,
+                    "{mode}"
+                );
+            }
+            // The client itself comes with a new hello; under single use its session is gone.
+            if mode != "single use" {
+                let met = meet_early(&hosts[1], &client, Some(&session), b"buy two");
+                assert_eq!(met.agreed(), EarlyData::Accepted, "{mode}");
+            }
+        }
+    }
+}
+
+/// To both hosts at once: of each flight one host hands out the early data.
+#[test]
+fn of_two_hosts_that_get_one_flight_one_accepts_it() {
+    // 10,000 races of each fleet, or as this variable says.
+    let rounds = std::env::var("OPENSSL_RESUMPTION_RACES");
+    let rounds = rounds.map_or(2_500, |rounds| rounds.parse().unwrap());
+    for (mode, policies) in fleets(false) {
+        let hosts = policies.each_ref().map(context);
+        let client = Client::new(Kind::Tls13).unwrap();
+        let mut session = session_of(&hosts[0], &client);
+        let start = Arc::new(Barrier::new(2));
+        let mut won = [0; 2];
+        for round in 0..rounds {
+            if mode == "single use" {
+                session = session_of(&hosts[0], &client);
+            }
+            let flight = flight(&client, &session, b"buy one");
+            let accepted = thread::scope(|scope| {
+                let races = hosts.each_ref().map(|host| {
+                    let (start, flight) = (&start, &flight);
+                    scope.spawn(move || {
+                        start.wait();
+                        !replay(host, flight).is_empty()
+                    })
+                });
+                races.map(|race| race.join().unwrap())
+            });
+            assert_eq!(
+                accepted.iter().filter(|accepted| **accepted).count(),
+                1,
+                "{mode} {round}"
+            );
+            won.iter_mut()
+                .zip(accepted)
+                .for_each(|(won, accepted)| *won += u32::from(accepted));
+        }
+        println!("{mode}: {rounds} races, won by {won:?}");
+    }
+}
+
+/// How long OpenSSL itself accepts a flight by one clock is what an entry has to outlive, and hosts whose clocks differ
+/// are in what the policy adds to that.
+#[test]
+fn a_flight_is_fit_for_as_long_as_it_is_remembered_at_most() {
+    with_clock(
+        "a_flight_is_fit_for_as_long_as_it_is_remembered_at_most",
+        |clock| {
+            for (mode, [policy, _]) in fleets(true) {
+                let context = context(&policy);
+                let client = Client::new(Kind::Tls13).unwrap();
+                clock.shift(0);
+                let session = session_of(&context, &client);
+                clock.shift(1_000);
+                let flight = flight(&client, &session, b"buy one");
+                let accepted: Vec<i64> = (980..1_030)
+                    .filter(|at| {
+                        clock.shift(*at);
+                        !replay(&context, &flight).is_empty()
+                    })
+                    .collect();
+                let (first, last) = (accepted[0], accepted[accepted.len() - 1]);
+                assert!(accepted.contains(&1_000), "{mode}: {accepted:?}");
+                assert!(accepted.contains(&1_005), "{mode}: {accepted:?}");
+                // In whole seconds: up to one more at either end.
+                assert!(last - first + 1 <= 12, "{mode}: {accepted:?}");
+                assert!(last < 1_012, "{mode}: {accepted:?}");
+            }
+        },
+    );
+}
+
+#[test]
+fn later_and_by_other_clocks_it_is_accepted_by_no_host() {
+    with_clock(
+        "later_and_by_other_clocks_it_is_accepted_by_no_host",
+        |clock| {
+            for (mode, policies) in fleets(false) {
+                let hosts = policies.each_ref().map(context);
+                let client = Client::new(Kind::Tls13).unwrap();
+                clock.shift(0);
+                let session = session_of(&hosts[0], &client);
+                clock.shift(1_000);
+                let flight = flight(&client, &session, b"buy one");
+                assert_eq!(replay(&hosts[0], &flight), b"buy one", "{mode}");
+                // Again after 5, 12, 60 seconds; by a clock that is 20 seconds behind, when it reads the same; by one ahead.
+                for at in [1_000, 1_005, 1_012, 1_060, 1_000 - 20, 1_000, 1_000 + 20] {
+                    clock.shift(at);
+                    for host in &hosts {
+                        assert_eq!(replay(host, &flight), b"", "{mode} at {at}");
+                    }
+                }
+            }
+        },
+    );
+}
+
+#[test]
+fn an_entry_is_to_live_for_the_window_and_twice_the_skew() {
+    type Asked = Arc<std::sync::Mutex<Vec<Duration>>>;
+    struct Noting(Asked);
+    impl openssl_resumption::ReplayRegister for Noting {
+        fn register(
+            &self,
+            _: &openssl_resumption::HelloId,
+            lives: Duration,
+        ) -> Result<Registered, openssl_resumption::StoreError> {
+            self.0.lock().unwrap().push(lives);
+            Ok(Registered::First)
+        }
+    }
+    let asked = Asked::default();
+    let policy = Resumption::stateful(MemoryStore::default())
+        .early_data(MAX)
+        .replay_register(Noting(Arc::clone(&asked)));
+    let client = Client::new(Kind::Tls13).unwrap();
+    for skew in [
+        None,
+        Some(Duration::ZERO),
+        Some(Duration::from_secs(20)),
+        Some(Duration::MAX),
+    ] {
+        let policy = skew.map_or(policy.clone(), |skew| policy.clone().clock_skew(skew));
+        let context = context(&policy);
+        let session = session_of(&context, &client);
+        let met = meet_early(&context, &client, Some(&session), b"early");
+        assert_eq!(met.agreed(), EarlyData::Accepted);
+    }
+    let asked: Vec<_> = asked
+        .lock()
+        .unwrap()
+        .iter()
+        .map(Duration::as_secs)
+        .collect();
+    assert_eq!(asked, [72, 12, 52, 14 * 24 * 60 * 60]);
+}
+
+/// Whatever is changed in a flight, it is another one or none.
+#[test]
+fn a_flight_that_was_tampered_with_hands_out_nothing() {
+    for (mode, policy) in policies().into_iter().take(3) {
+        let context = context(&policy);
+        let client = Client::new(Kind::Tls13).unwrap();
+        let session = session_of(&context, &client);
+        let flight = flight(&client, &session, b"buy one");
+        // The hello is one record, and early data follows.
+        let hello = 5 + usize::from(u16::from_be_bytes([flight[3], flight[4]]));
+        for at in (5..hello).step_by(3).chain(hello - 33..hello) {
+            let mut changed = flight.clone();
+            changed[at] ^= 1;
+            assert_eq!(replay(&context, &changed), b"", "{mode} {at} of {hello}");
+        }
+        assert_eq!(policy.stats().early_data_offered(), 0, "{mode}");
+        assert_eq!(replay(&context, &flight), b"buy one", "{mode}");
+    }
+}
