@@ -21,6 +21,7 @@ mod keys;
 mod load;
 mod once;
 mod proxy;
+mod register;
 mod room;
 mod rotation;
 mod server;

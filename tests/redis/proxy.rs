@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU16, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ pub(crate) const DRIPS: u8 = 2;
 pub(crate) struct Proxy {
     pub(crate) port: u16,
     mode: Arc<AtomicU8>,
+    target: Arc<AtomicU16>,
 }
 
 impl Proxy {
@@ -23,7 +24,8 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let mode = Arc::new(AtomicU8::new(mode));
-        let now = Arc::clone(&mode);
+        let target = Arc::new(AtomicU16::new(target));
+        let (now, to) = (Arc::clone(&mode), Arc::clone(&target));
         thread::spawn(move || {
             let mut swallowed = Vec::new();
             for client in listener.incoming().map(Result::unwrap) {
@@ -31,7 +33,9 @@ impl Proxy {
                     swallowed.push(client);
                     continue;
                 }
-                let server = TcpStream::connect(("127.0.0.1", target)).unwrap();
+                let Ok(server) = TcpStream::connect(("127.0.0.1", to.load(Relaxed))) else {
+                    continue;
+                };
                 for (from, to, drips) in [(&client, &server, false), (&server, &client, true)] {
                     let [from, to] = [from, to].map(|end| end.try_clone().unwrap());
                     let now = Arc::clone(&now);
@@ -41,7 +45,12 @@ impl Proxy {
                 }
             }
         });
-        Self { port, mode }
+        Self { port, mode, target }
+    }
+
+    /// Where new connections are to go.
+    pub(crate) fn set_target(&self, port: u16) {
+        self.target.store(port, Relaxed);
     }
 
     pub(crate) fn set(&self, mode: u8) {
