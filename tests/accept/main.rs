@@ -7,6 +7,7 @@ mod common;
 
 mod callbacks;
 mod cancelled;
+mod early;
 mod hellos;
 mod modes;
 mod slow;

@@ -30,12 +30,14 @@ pub use support::{Client, Identity, Kind, Seen, mint, mint_until};
 mod certificates;
 pub mod child;
 mod hello;
+mod holding;
 pub mod process;
 pub mod programs;
 mod session;
 
 pub use certificates::*;
 pub use hello::*;
+pub use holding::*;
 pub use session::*;
 
 /// What most servers begin with.

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::thread;
 
 use crate::common::*;
-use crate::connection::{Holding, MAX, is_accepted, pair, policies, session_of};
+use crate::connection::{MAX, is_accepted, pair, policies, session_of};
 use openssl::ssl::Ssl;
 use openssl_resumption::{SslRefExt, accept_early};
 
