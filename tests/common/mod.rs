@@ -29,6 +29,7 @@ pub use support::{Client, Identity, Kind, Seen, mint, mint_until};
 
 mod certificates;
 pub mod child;
+pub mod early;
 mod hello;
 mod holding;
 pub mod process;
@@ -36,6 +37,7 @@ pub mod programs;
 mod session;
 
 pub use certificates::*;
+pub use early::{flight, replay};
 pub use hello::*;
 pub use holding::*;
 pub use session::*;

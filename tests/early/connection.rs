@@ -1,10 +1,10 @@
 //! A connection whose client offers early data, as both ends saw it.
 
 use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::Duration;
 
+use crate::common::early::pair;
 use crate::common::*;
 use foreign_types::ForeignTypeRef;
 use openssl::ssl::{Ssl, SslContext, SslRef};
@@ -131,17 +131,6 @@ pub(crate) fn session_of(context: &SslContext, client: &Client) -> Vec<u8> {
         .to_vec()
 }
 
-/// The client's end and the server's.
-pub(crate) fn pair() -> (UnixStream, UnixStream) {
-    let (near, far) = UnixStream::pair().unwrap();
-    for stream in [&near, &far] {
-        stream
-            .set_read_timeout(Some(Duration::from_secs(60)))
-            .unwrap();
-    }
-    (near, far)
-}
-
 /// A register that always says the same.
 pub(crate) struct Saying(pub(crate) Answer);
 
@@ -151,17 +140,6 @@ impl ReplayRegister for Saying {
     fn register(&self, _: &HelloId, _: Duration) -> Result<Registered, StoreError> {
         (self.0)()
     }
-}
-
-/// The first flight of a client with early data, as it is on the wire.
-pub(crate) fn flight(client: &Client, session: &[u8], early: &[u8]) -> Vec<u8> {
-    let (near, mut far) = UnixStream::pair().unwrap();
-    let mut stream = client.start(near, Some(session)).unwrap();
-    assert_eq!(stream.write_early_data(early).unwrap(), early.len());
-    drop(stream);
-    let mut flight = Vec::new();
-    far.read_to_end(&mut flight).unwrap();
-    flight
 }
 
 #[allow(unsafe_code, reason = "the openssl crate has no function for it")]

@@ -4,9 +4,9 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::thread;
 
+use crate::common::early::pair;
 use crate::common::*;
-use crate::connection::{MAX, flight, pair, policies, session_of};
-use crate::replays::replay;
+use crate::connection::{MAX, policies, session_of};
 use openssl::ssl::{Ssl, SslContext};
 use openssl_resumption::{EarlyData, accept_early};
 

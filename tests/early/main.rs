@@ -8,7 +8,9 @@ mod common;
 
 mod connection;
 mod hostile;
+mod past_us;
 mod policy;
 mod replays;
+mod s_client;
 mod streams;
 mod taken;

@@ -3,8 +3,9 @@
 use std::io::{Read, Write};
 use std::thread;
 
+use crate::common::early::pair;
 use crate::common::*;
-use crate::connection::{MAX, is_accepted, pair, policies, session_of};
+use crate::connection::{MAX, is_accepted, policies, session_of};
 use openssl::ssl::Ssl;
 use openssl_resumption::{SslRefExt, accept_early};
 

@@ -1,11 +1,14 @@
 //! Early data that is taken, and what is said of early data that is not.
 
+use crate::common::early::pair;
+use std::sync::{Arc, Mutex};
+
 use crate::common::*;
-use crate::connection::{Answer, MAX, Saying, flight, meet_early, pair, policies, session_of};
-use openssl::ssl::Ssl;
+use crate::connection::{Answer, MAX, Saying, meet_early, policies, session_of};
+use openssl::ssl::{AlpnError, Ssl, select_next_proto};
 use openssl_resumption::{
     EarlyData, Handshake::Resumed, MemoryRegister, MemoryStore, Reason, Registered, Resumption,
-    Source, StoreError, accept_early,
+    Source, StoreError,
 };
 
 #[test]
@@ -155,39 +158,32 @@ fn another_server_name_is_a_full_handshake() {
 #[test]
 fn another_application_protocol_resumes_without() {
     for (mode, policy) in policies() {
+        let prefers = Arc::new(Mutex::new(&b"\x02h2"[..]));
+        let preferred = Arc::clone(&prefers);
         let context = context_with(&policy, |builder| {
-            builder.set_alpn_select_callback(|_, offered| {
-                openssl::ssl::select_next_proto(b"\x02h2\x08http/1.1", offered)
-                    .ok_or(openssl::ssl::AlpnError::NOACK)
+            builder.set_alpn_select_callback(move |_, offered| {
+                let preferred = *preferred.lock().unwrap();
+                select_next_proto(preferred, offered).ok_or(AlpnError::NOACK)
             });
         });
-        let with =
-            |alpn: &'static [u8]| Client::with(Kind::Tls13, |b| b.set_alpn_protos(alpn)).unwrap();
-        let session = session_of(&context, &with(b"\x02h2"));
-        // The client of OpenSSL does not offer it itself; one that does is no better off.
-        let flight = flight(&with(b"\x02h2"), &session, b"early");
-        let at = flight
-            .windows(5)
-            .position(|bytes| bytes == b"\x00\x03\x02h2")
-            .expect("its ALPN");
-        let mut other = flight.clone();
-        other[at + 3..at + 5].copy_from_slice(b"h3");
-        let (mut near, far) = pair();
-        std::io::Write::write_all(&mut near, &other).unwrap();
-        drop(near);
-        // The binder covers it.
-        assert!(
-            accept_early(Ssl::new(&context).unwrap(), far).is_err(),
-            "{mode}"
-        );
-        assert_eq!(policy.stats().early_data_offered(), 0, "{mode}");
+        let client = Client::with(Kind::Tls13, |builder| {
+            builder.set_alpn_protos(b"\x02h2\x08http/1.1")
+        });
+        let client = client.unwrap();
+        let session = session_of(&context, &client);
+        let met = meet_early(&context, &client, Some(&session), b"early");
+        assert_eq!(met.agreed(), EarlyData::Accepted, "{mode}");
+        *prefers.lock().unwrap() = b"\x08http/1.1";
+        let met = meet_early(&context, &client, Some(met.next()), b"early");
+        assert_eq!(met.agreed(), EarlyData::Unfit, "{mode}");
+        assert!(met.seen.resumed, "{mode}");
     }
 }
 
 /// Of a session from before a server that takes less now.
 #[test]
 fn what_was_promised_more_is_declined_and_not_cut_off() {
-    let register = std::sync::Arc::new(MemoryRegister::default().nothing_before());
+    let register = Arc::new(MemoryRegister::default().nothing_before());
     let policy = Resumption::stateful(MemoryStore::default())
         .early_data(MAX)
         .replay_register(register);

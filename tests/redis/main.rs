@@ -22,6 +22,7 @@ mod load;
 mod once;
 mod proxy;
 mod register;
+mod replays;
 mod room;
 mod rotation;
 mod server;
