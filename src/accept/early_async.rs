@@ -172,12 +172,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Shared<S> {
     fn poll<T>(
         &self,
         cx: &mut Context<'_>,
-        poll: impl FnOnce(&mut State<S>, &mut Context<'_>) -> Poll<T>,
-    ) -> Poll<T> {
+        poll: impl FnOnce(&mut State<S>, &mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
         let mut state = self.state.lock();
         if state.early.is_finished() {
             return poll(&mut state, cx);
         }
+        self.progress.check()?;
         let ahead = state.early.ahead();
         let waker = self.progress.waker_with(cx.waker());
         let answer = poll(&mut state, &mut Context::from_waker(&waker));

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 
@@ -48,6 +49,31 @@ impl EarlyHandshake {
         poll_fn(|cx| self.poll_finished(cx)).await
     }
 
+    /// Gives the connection up, if its handshake is unfinished: reading, writing and waiting are errors from then on.
+    ///
+    /// The time until the handshake is finished is the client's; a server that bounds it in its accept bounds it here:
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use openssl_resumption::EarlyHandshake;
+    ///
+    /// fn finish_in_time(handshake: EarlyHandshake) {
+    ///     tokio::spawn(async move {
+    ///         let finished = tokio::time::timeout(Duration::from_secs(10), handshake.finished());
+    ///         if finished.await.is_err() {
+    ///             handshake.abort();
+    ///         }
+    ///     });
+    /// }
+    /// ```
+    pub fn abort(&self) {
+        if !self.progress.is_finished() {
+            self.progress.aborted.store(true, Relaxed);
+            self.progress.wake_all();
+        }
+    }
+
     /// What became of the handshake, as [`ssl.resumption()`](crate::SslRefExt::resumption) says it, also when the
     /// connection is gone; `None` while it is unfinished.
     #[must_use]
@@ -82,6 +108,7 @@ impl fmt::Debug for EarlyHandshake {
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     finished: OnceLock<Option<Outcome>>,
+    aborted: AtomicBool,
     tasks: Mutex<Vec<Waker>>,
 }
 
@@ -92,6 +119,17 @@ impl Progress {
 
     pub(super) fn finish(&self, outcome: Option<Outcome>) {
         self.finished.get_or_init(|| outcome);
+    }
+
+    /// Whether the connection may go on before its handshake is finished.
+    pub(super) fn check(&self) -> io::Result<()> {
+        match self.aborted.load(Relaxed) {
+            true => Err(io::Error::new(
+                io::ErrorKind::ConnectionAborted,
+                "given up before the handshake was finished",
+            )),
+            false => Ok(()),
+        }
     }
 
     /// The waker of all tasks that wait, among which is this one now.

@@ -365,6 +365,52 @@ fn a_large_answer_goes_on_across_the_end_of_the_handshake() {
     }
 }
 
+/// A client that takes its time for its last message is given up.
+#[test]
+fn a_handshake_that_is_given_up_is_an_error_to_all() {
+    let register = Asked::new(|| ());
+    let [(_, policy), ..] = policies(&register);
+    let context = context(&policy);
+    let client = Client::new(Kind::Tls13).unwrap();
+    let session = session_of(&context, &client);
+    let (near, far) = pair();
+    let idle = offer(&client, near, &session, b"early");
+    runtime().block_on(async {
+        let mut stream = accept(&context, far).await;
+        let handshake = stream.handshake();
+        stream.read_exact(&mut [0; 5]).await.unwrap();
+        let reader = tokio::spawn(async move { (stream.read(&mut [0; 5]).await, stream) });
+        let waiter = handshake.clone();
+        let waiter = tokio::spawn(async move { waiter.finished().await });
+        tokio::task::yield_now().await;
+        handshake.abort();
+        let (read, mut stream) = reader.await.unwrap();
+        assert!(read.is_err() && waiter.await.unwrap().is_err());
+        assert!(stream.write_all(b"answer").await.is_err());
+        assert!(stream.shutdown().await.is_err() && handshake.is_early());
+    });
+    drop(idle);
+}
+
+/// Once it is finished there is nothing to give up.
+#[test]
+fn a_finished_handshake_is_not_given_up() {
+    let register = Asked::new(|| ());
+    let [(_, policy), ..] = policies(&register);
+    let context = context(&policy);
+    let client = Client::new(Kind::Tls13).unwrap();
+    let session = session_of(&context, &client);
+    let (near, far) = pair();
+    let client = thread::spawn(move || send(&client, near, &session, b"early"));
+    runtime().block_on(async {
+        let mut stream = accept(&context, far).await;
+        stream.finished().await.unwrap();
+        stream.handshake().abort();
+        serve(stream).await;
+    });
+    assert!(client.join().unwrap().resumed);
+}
+
 /// A client that vanishes before the end of its handshake is an error to all who wait.
 #[test]
 fn a_client_that_vanishes_ends_the_wait() {

@@ -9,7 +9,10 @@ use std::time::Duration;
 use openssl::error::ErrorStack;
 use openssl::ssl::{SslAcceptor, SslAcceptorBuilder, SslMethod};
 use openssl_resumption::http::EarlyRequests;
-use openssl_resumption::{MemoryRegister, MemoryStore, Outcome, Resumption, TicketKeys};
+use openssl_resumption::{
+    EarlyHandshake, MemoryRegister, MemoryStore, Outcome, Resumption, TicketKeys,
+};
+use tokio::time::timeout;
 
 /// Where the examples listen: on the port that `PORT` in the environment says, or any that is free.
 pub fn address() -> SocketAddr {
@@ -69,6 +72,16 @@ pub async fn accept(listener: &tokio::net::TcpListener) -> tokio::net::TcpStream
 
 /// How long a client may take for its handshake.
 pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Gives a client up that takes longer, after its early data too.
+pub fn finish_in_time(handshake: &EarlyHandshake) {
+    let handshake = handshake.clone();
+    tokio::spawn(async move {
+        if timeout(PATIENCE, handshake.finished()).await.is_err() {
+            handshake.abort();
+        }
+    });
+}
 
 /// What the servers answer: what became of this connection, and of all so far.
 pub fn report(policy: &Resumption, outcome: Option<Outcome>) -> String {

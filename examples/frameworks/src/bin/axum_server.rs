@@ -85,6 +85,7 @@ impl<S: Send + 'static> Accept<TcpStream, S> for Early {
             let tls = timeout(PATIENCE, accept_early_async(ssl?, tcp)).await?;
             let tls = tls.map_err(io::Error::other)?;
             let handshake = tls.handshake();
+            frameworks::finish_in_time(&handshake);
             let early = EarlyDataLayer::new(handshake.clone());
             let service = early.requests(frameworks::early_requests()).layer(service);
             Ok((tls, Extension(handshake).layer(service)))

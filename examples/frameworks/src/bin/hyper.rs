@@ -45,6 +45,7 @@ async fn serve(
     let accepted = accept_early_async(Ssl::new(acceptor.context())?, tcp);
     let tls = timeout(PATIENCE, accepted).await??;
     let handshake = tls.handshake();
+    frameworks::finish_in_time(&handshake);
     let (policy, of_this) = (policy.clone(), handshake.clone());
     let answer = service_fn(move |_: hyper::Request<Incoming>| {
         let report = frameworks::report(&policy, of_this.resumption());

@@ -58,7 +58,10 @@ async fn accept(
         let accepted = accepted.clone();
         tokio::spawn(async move {
             match timeout(PATIENCE, accepting).await {
-                Ok(Ok(tls)) => accepted.send(Ok(Tls(tls))).await.is_ok(),
+                Ok(Ok(tls)) => {
+                    frameworks::finish_in_time(&tls.handshake());
+                    accepted.send(Ok(Tls(tls))).await.is_ok()
+                }
                 _ => false, // one client's failure
             }
         });
