@@ -26,7 +26,13 @@
 //!   / sum(rate(tls_resumption_handshakes_total[5m]))
 //! ```
 //!
-//! [`publish`] sets the others, of which only the last counter has a label, to what [`Stats`] says, and describes them all:
+//! [`publish`] sets the others to what [`Stats`] says, and describes them all. One has a label:
+//!
+//! | counter | labels |
+//! |---|---|
+//! | `tls_resumption_early_data_total` | `result`: of early data that a client offered, an [`EarlyData`] with `_` for blanks |
+//!
+//! These have none:
 //!
 //! | counter | |
 //! |---|---|
@@ -54,7 +60,6 @@
 //! | `tls_resumption_ticket_key_failures_total` | how often the source gave no ticket keys |
 //! | `tls_resumption_overridden_total` | settings of contexts changed after `set_resumption` |
 //! | `tls_resumption_failed_closed_total` | connections failed, because what they resumed lacks what is demanded, or was not checked |
-//! | `tls_resumption_early_data_total` | early data that clients offered; with the label `result`, an [`EarlyData`] with `_` for blanks |
 //!
 //! | gauge | |
 //! |---|---|

@@ -9,8 +9,8 @@ use std::time::Duration;
 use crate::common::*;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use openssl_resumption::{
-    CircuitBreaker, MemoryStore, Resumption, Session, SessionKey, SessionStore, StoreError,
-    TicketKeys, WriteBehind, metrics::*,
+    CircuitBreaker, EarlyData, MemoryStore, Resumption, Session, SessionKey, SessionStore,
+    StoreError, TicketKeys, WriteBehind, metrics::*,
 };
 
 struct Recorded {
@@ -86,6 +86,11 @@ fn each_handshake_is_counted_under_its_labels() {
     assert_eq!(handshakes, expected);
 }
 
+/// Of a row of the documentation: it says which.
+fn has_labels(text: &str) -> bool {
+    text.starts_with('`')
+}
+
 #[test]
 fn statistics_are_published_under_the_names_in_the_documentation() {
     let policy = Resumption::hybrid(MemoryStore::default(), TicketKeys::random());
@@ -104,11 +109,19 @@ fn statistics_are_published_under_the_names_in_the_documentation() {
         .lines()
         .filter_map(|line| line.strip_prefix("//! | `")?.strip_suffix(" |"))
         .filter_map(|row| row.split_once("` | "))
-        .filter(|(name, _)| *name != "tls_resumption_handshakes_total")
+        .filter(|(_, text)| !has_labels(text))
         .map(|(name, text)| (name, text.replace('`', "")))
         .collect();
+    let early = "tls_resumption_early_data_total";
+    for kind in EarlyData::ALL {
+        let result = kind.as_str().replace(' ', "_");
+        let recorded = &published[&format!("{early}{{result={result:?}}}")];
+        assert_eq!(recorded.help, "early data that clients offered");
+        assert_eq!(recorded.value, stats.early_data(*kind) as f64);
+    }
     let described: BTreeMap<_, _> = published
         .iter()
+        .filter(|(name, _)| !name.starts_with(early))
         .map(|(name, recorded)| (name.as_str(), recorded.help.clone()))
         .collect();
     assert_eq!(described, documented);
