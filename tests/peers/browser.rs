@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::common::process::Scratch;
-use crate::common::programs::{missing, start};
+use super::common::process::Scratch;
+use super::common::programs::{missing, start};
 
 /// How long anything may take. A busy machine needs a while to start a browser.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -25,6 +25,11 @@ pub(crate) struct Browser {
 
 impl Browser {
     pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Like `start`, with more arguments for the browser.
+    pub(crate) fn start_with(args: &[&str]) -> Self {
         static STARTED: AtomicUsize = AtomicUsize::new(0);
         let scratch = Scratch::new(&format!("browser-{}", STARTED.fetch_add(1, Relaxed)));
         let mut driver = Command::new("chromedriver");
@@ -45,12 +50,17 @@ impl Browser {
             _scratch: scratch,
         };
         // Chromium has no sandbox when root runs it, as in a container.
+        let mut all = vec![
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-dev-shm-usage",
+            "--window-size=760,1180",
+        ];
+        all.extend(args);
         let wanted = json!({ "capabilities": { "alwaysMatch": {
             "acceptInsecureCerts": true,
             "goog:loggingPrefs": { "browser": "ALL" },
-            "goog:chromeOptions": {
-                "args": ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=760,1180"],
-            },
+            "goog:chromeOptions": { "args": all },
         } } });
         let answer = browser
             .try_call("POST", "", Some(&wanted))

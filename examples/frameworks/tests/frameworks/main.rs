@@ -3,6 +3,9 @@
 #![cfg(unix)]
 
 mod closing;
+mod distant;
+mod early_browsers;
+mod firefox;
 mod grpc;
 mod http;
 #[path = "../../../../tests/common/process.rs"]
