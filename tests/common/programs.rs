@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 /// What a test needs that is not of Rust, beside a shell, and the package of Debian that has it. The README's `apt-get` lines are
 /// held against this, and so is `.ci/run`.
-pub const NEEDED: [(&str, &str); 10] = [
+pub const NEEDED: [(&str, &str); 11] = [
     ("openssl", "openssl"),
     ("python3", "python3"),
     ("the module cryptography of python3", "python3-cryptography"),
@@ -21,6 +21,7 @@ pub const NEEDED: [(&str, &str); 10] = [
     ("chromedriver", "chromium-driver"),
     ("chromium", "chromium"),
     ("firefox-esr", "firefox-esr"),
+    ("gnutls-cli", "gnutls-bin"),
 ];
 
 /// Set in the process of a test that runs again in one of its own.

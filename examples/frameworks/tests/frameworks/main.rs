@@ -5,6 +5,7 @@
 mod closing;
 mod distant;
 mod early_browsers;
+mod early_clients;
 mod firefox;
 mod grpc;
 mod http;
@@ -25,6 +26,7 @@ mod process;
 )]
 mod programs;
 mod reload;
+mod rustls_client;
 
 use std::net::SocketAddr;
 use std::path::Path;
