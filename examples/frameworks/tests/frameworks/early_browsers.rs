@@ -74,13 +74,13 @@ fn fetch(browser: &impl Driven, method: &str, path: &str, what: &str) -> Value {
     ))
 }
 
-/// The examples: hyper speaks HTTP/1.1 with the browser, axum-server HTTP/2.
 fn sends_early(browser: &impl Driven) {
     let programs = [
-        env!("CARGO_BIN_EXE_hyper"),
-        env!("CARGO_BIN_EXE_axum_server"),
+        (env!("CARGO_BIN_EXE_hyper"), "http/1.1"),
+        (env!("CARGO_BIN_EXE_axum_server"), "h2"),
     ];
-    for program in programs {
+    let protocol = "return performance.getEntriesByType('navigation')[0].nextHopProtocol";
+    for (program, spoken) in programs {
         for (mode, source) in MODES {
             let server = start(program, mode);
             let distant = Distant::from(server.address);
@@ -95,6 +95,7 @@ fn sends_early(browser: &impl Driven) {
                 first.starts_with("TLSv1.3 full: nothing offered ("),
                 "{first}"
             );
+            assert_eq!(browser.run(protocol), spoken, "{program}");
             let source = format!("TLSv1.3 resumed: {source}, early data: accepted (");
             let is_early = |_| {
                 distant.hang_up();
