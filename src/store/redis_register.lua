@@ -23,7 +23,11 @@ if not since then
 end
 -- Before anything is deleted: after a write that is allowed in any case Redis no longer says that it is full.
 local is_new = redis.call('ZADD', KEYS[1], 'NX', now + lives, ARGV[1])
-redis.call('ZREMRANGEBYSCORE', KEYS[1], 1, now)
+-- More goes than comes; all at once could be a million.
+local ended = redis.call('ZRANGEBYSCORE', KEYS[1], 1, now, 'LIMIT', 0, 100)
+if #ended > 0 then
+    redis.call('ZREM', KEYS[1], unpack(ended))
+end
 if is_new == 0 then
     return 0
 end

@@ -40,7 +40,7 @@ const HELLOS: &str = "openssl-resumption:hello:";
 /// failures in a row a circuit opens ([`CircuitBreaker`](crate::CircuitBreaker)): while Redis is away handshakes do not
 /// wait for it.
 ///
-/// The user needs `EVAL`, `INFO`, `TIME`, `ZADD`, `ZSCORE` and `ZREMRANGEBYSCORE`. What Redis cannot give: when a network is
+/// The user needs `EVAL`, `INFO`, `TIME`, `ZADD`, `ZSCORE`, `ZRANGEBYSCORE`, `ZREM` and `ZREMRANGEBYSCORE`. What Redis cannot give: when a network is
 /// cut in two and both halves have a master, each half accepts a hello once.
 pub struct RedisRegister {
     lines: Lines,
