@@ -70,6 +70,13 @@ impl Early {
         self.ahead.len() - self.given
     }
 
+    /// What changes when there is something that another task may wait for.
+    #[cfg(feature = "tokio")]
+    pub(super) fn position(&self) -> (bool, bool, usize, usize) {
+        let unsent = self.unsent.len() - self.sent;
+        (self.ended, self.finished, self.ahead(), unsent)
+    }
+
     /// Early data, in the order that it came in; 0 when there is no more and the handshake is finished, or if the buffer is
     /// empty.
     pub(super) fn read(

@@ -179,13 +179,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Shared<S> {
             return poll(&mut state, cx);
         }
         self.progress.check()?;
-        let ahead = state.early.ahead();
+        let before = state.early.position();
         let waker = self.progress.waker_with(cx.waker());
         let answer = poll(&mut state, &mut Context::from_waker(&waker));
         if state.early.is_finished() {
             self.progress.finish(outcome_of(&state.tls));
         }
-        if answer.is_ready() || state.early.is_finished() || state.early.ahead() > ahead {
+        // Not for each answer: a task that flushes whenever it is polled, as those of hyper do, would never sleep.
+        let failed = matches!(answer, Poll::Ready(Err(_)));
+        let goes_on = failed || state.early.position() != before;
+        drop(state);
+        if goes_on {
             self.progress.wake_all();
         }
         answer
