@@ -196,6 +196,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Shared<S> {
     }
 }
 
+/// Tasks that wait with a handle of their own would never learn of it: a socket that is closed wakes nobody.
+impl<S> Drop for Shared<S> {
+    fn drop(&mut self) {
+        self.progress.wake_all();
+    }
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin> Shared<S> {
     fn poll_finished(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll(cx, |State { tls, early }, cx| {
