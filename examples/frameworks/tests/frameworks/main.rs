@@ -1,9 +1,10 @@
-//! The example servers and clients of theirs: what resumes, how connections end, and what a new
-//! certificate changes.
+//! The example servers and clients of theirs: what resumes, what becomes of early data, how
+//! connections end, and what a new certificate changes.
 #![cfg(unix)]
 
 mod closing;
 mod distant;
+mod early;
 mod early_browsers;
 mod early_clients;
 mod firefox;
@@ -43,6 +44,11 @@ const VERSIONS: [(Kind, &str); 2] = [(Kind::Tls12, "TLSv1.2"), (Kind::Tls13, "TL
 
 fn start(program: &str, mode: &str) -> Server {
     Server::run(Command::new(program).arg(mode))
+}
+
+/// With what becomes of requests that come early: `wait`, `too-early` or `mark`.
+fn start_early(program: &str, mode: &str, requests: &str) -> Server {
+    Server::run(Command::new(program).args([mode, requests]))
 }
 
 /// Has a client meet the server with no session, and then with the one that it has: in both modes
