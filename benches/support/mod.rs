@@ -24,6 +24,7 @@ use openssl::ssl::{
 };
 use openssl_resumption::{MemoryStore, Resumption, SslContextBuilderExt, TicketKeys};
 
+mod early;
 #[path = "../../examples/support/mod.rs"]
 mod shared;
 
