@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Runs the benchmarks, and writes their tables into benches/README.md and charts beside it.
 
-Needs valgrind and nginx. Without arguments all of them, which takes about twenty minutes;
-else those that are named: instructions, mentions, handshake, store, mixes, ends, nginx. `check` counts
-instructions, writes nothing, and fails if resumption, or a hello that is made to be dear, has become dearer.
+Needs valgrind, nginx and redis-server. Without arguments all of them, which takes about twenty-five minutes;
+else those that are named: instructions, mentions, early, first_byte, register, handshake, store, mixes, ends, nginx.
+`check` counts instructions, writes nothing, and fails if resumption, early data, or a hello that is made to be dear,
+has become dearer.
 """
 
 import csv
@@ -30,6 +31,9 @@ LIMITS = {
 }
 # The same for one hello that mentions a session as often as it can.
 LIMIT_OF_MENTIONS = 3
+# Of a request as early data to one after the handshake, and of the callback that asks the register to the whole.
+LIMIT_OF_EARLY = 1.08
+LIMIT_OF_REGISTER = 0.01
 # What the allocator and the OpenSSL at hand may add.
 SLACK = 0.005
 # How often `handshake` measures all servers; ratios are taken within a round.
@@ -42,6 +46,7 @@ NAMES = {
     "stateless": "**stateless**",
     "hybrid": "**hybrid**",
 }
+WAYS = {"Full": "full handshake", "Resumed": "resumed", "Early": "resumed with early data"}
 CASES = {
     "tls12": "TLS 1.2",
     "tls13": "TLS 1.3",
@@ -54,8 +59,8 @@ def run(*command):
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
-def bench(name, *args):
-    return run("cargo", "bench", "--locked", "--quiet", "--bench", name, "--", *args)
+def bench(name, *args, features=""):
+    return run("cargo", "bench", "--locked", "--quiet", "--features", features, "--bench", name, "--", *args)
 
 
 def target():
@@ -137,6 +142,12 @@ def check():
         print(f"one hello, {row['policy']}, {row['client']}: {row['ratio']:.2f}, at most {LIMIT_OF_MENTIONS}")
         if row["ratio"] > LIMIT_OF_MENTIONS:
             dear.append(f"one hello, {row['policy']}, {row['client']}")
+    for row in count_early("10", "stateful", "stateless"):
+        ratio, share = row["early"] / row["late"], row["callback"] / row["early"]
+        print(f"early data, {row['server']}: {ratio:.4f} of a resumption without, at most {LIMIT_OF_EARLY}")
+        print(f"the register, {row['server']}: {share:.2%} of it, at most {LIMIT_OF_REGISTER:.0%}")
+        if ratio > LIMIT_OF_EARLY or share > LIMIT_OF_REGISTER:
+            dear.append(f"early data, {row['server']}")
     if dear:
         raise SystemExit(f"dearer than it is to be: {'; '.join(dear)}")
 
@@ -153,6 +164,39 @@ def mentions():
         figures.setdefault(row["policy"], {})[row["client"]] = text
     rows = [[f"**{policy}**"] + list(texts.values()) for policy, texts in figures.items()]
     return table(["thousands of instructions", "anonymous client", "client with a certificate"], rows)
+
+
+def count_early(*args):
+    rows = csv.DictReader(io.StringIO(bench("early", *args)))
+    return [row | {way: int(row[way]) for way in ("late", "early", "callback")} for row in rows]
+
+
+def early():
+    names = NAMES | {"single use": "**stateful, single use**"}
+    rows = [
+        [names[row["server"]], f"{row['late'] / 1000:,.0f}"]
+        + [f"{row['early'] / 1000:,.0f} ({row['early'] / row['late']:.3f})"]
+        + [f"{row['callback'] / 1000:.1f} ({row['callback'] / row['early']:.2%})" if row["callback"] else ""]
+        for row in count_early()
+    ]
+    return table(["thousands of instructions", "request after the handshake", "as early data", "to decide"], rows)
+
+
+def first_byte():
+    lines = {}
+    for row in csv.DictReader(io.StringIO(bench("first_byte"))):
+        text = f"{float(row['median']):.0f} ({float(row['least']):.0f}–{float(row['most']):.0f})"
+        lines.setdefault(row["server"], {})[WAYS[row["way"]]] = text
+    rows = [[server, *texts.values()] for server, texts in lines.items()]
+    return table(["milliseconds", *WAYS.values()], rows) + f"\n\n{beside_nginx.version()}."
+
+
+def register():
+    rows = list(csv.DictReader(io.StringIO(bench("register", features="redis"))))
+    rows = [[row.pop("register")] + [f"{float(number):,.0f}" if number else "" for number in row.values()] for row in rows]
+    version = run("redis-server", "--version").split()[2].replace("v=", "redis-server ")
+    head = ["calls a second", "1 thread", "2 threads", "us of Redis a call"]
+    return table(head, rows) + f"\n\n{version}."
 
 
 def handshake():
@@ -255,12 +299,12 @@ def machine():
 def main():
     if sys.argv[1:] == ["check"]:
         return check()
-    parts = [instructions, mentions, handshake, store, mixes, ends, nginx]
+    parts = [instructions, mentions, early, first_byte, register, handshake, store, mixes, ends, nginx]
     names = sys.argv[1:] or [part.__name__ for part in parts]
     if unknown := set(names) - {part.__name__ for part in parts}:
         raise SystemExit(f"no such benchmark: {', '.join(unknown)}")
     readme = HERE / "README.md"
-    if nginx.__name__ in names:
+    if {nginx.__name__, first_byte.__name__} & set(names):
         # Before the others have been run.
         beside_nginx.find_nginx()
     where = machine()
