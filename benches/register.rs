@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use openssl::sha::sha256;
-use openssl_resumption::{HelloId, MemoryRegister, RedisStore, ReplayRegister, Seen};
+use openssl_resumption::{HelloId, MemoryRegister, RedisStore, Registered, ReplayRegister};
 use redis::Connection;
 
 #[path = "../tests/common/mod.rs"]
@@ -48,7 +48,9 @@ fn memory() {
         let run = |_| {
             let register = MemoryRegister::new(2 * hellos.len()).nothing_before();
             rate(&hellos, threads, &|| {
-                Box::new(|hello| register.register(hello, LIVES).expect("no error") == Seen::First)
+                Box::new(|hello| {
+                    register.register(hello, LIVES).expect("no error") == Registered::First
+                })
             })
         };
         (0..5).map(run).collect()
@@ -68,7 +70,7 @@ fn in_redis() {
     });
     let lives = LIVES.as_millis() as u64;
     let ours = || -> Call<'_> {
-        Box::new(|hello| register.register(hello, LIVES).expect("an answer") != Seen::Before)
+        Box::new(|hello| register.register(hello, LIVES).expect("an answer") != Registered::Before)
     };
     let script = || -> Call<'_> {
         let mut connection = connect(&redis);

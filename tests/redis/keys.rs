@@ -51,7 +51,10 @@ fn hosts_that_start_together_agree_on_one_key_for_each_period() {
         let source = source(&redis);
         let sets = times.iter().map(|now| {
             start.wait();
-            names(&source.load(*now).unwrap())
+            // On a busy machine Redis may miss its deadline. An error that is unwrapped here would leave the others
+            // waiting.
+            let mut loads = (0..60).map(|_| source.load(*now));
+            loads.find_map(Result::ok).map(|set| names(&set))
         });
         sets.collect::<Vec<_>>()
     };
@@ -61,6 +64,7 @@ fn hosts_that_start_together_agree_on_one_key_for_each_period() {
     });
     for sets in &all {
         for (one, other) in all[0].iter().zip(sets) {
+            let [one, other] = [one, other].map(|set| set.as_ref().expect("keys from Redis"));
             assert_eq!(one[..2], other[..2]);
         }
     }
