@@ -20,54 +20,55 @@ impl Resumption {
     /// By how much clocks may be wrong unless [`clock_skew`](Self::clock_skew) says otherwise: 30 seconds.
     pub const DEFAULT_CLOCK_SKEW: Duration = DEFAULT_CLOCK_SKEW;
 
-    /// How many bytes of early data a client may send with a session that it resumes; 0 by default, which is none.
-    /// 16 KiB is what most servers take.
+    /// Accepts up to `max_bytes` of early data (0-RTT) on each resumed TLS 1.3 connection; 0, the default, accepts none.
     ///
-    /// Early data is a request in the first flight: a client that comes back saves a round trip. Who records that
-    /// flight can send it again, so each is accepted once at most: a
-    /// [`replay_register`](Self::replay_register) has to say that it was not seen before, or the policy is
-    /// [`single_use`](Self::single_use), and its session can be had from the store only once. What nobody can prevent
-    /// is that a client itself sends its request again, on a new connection, when it got no answer
-    /// ([security](crate::security#early-data)).
+    /// 16 KiB is what most servers take. A client that comes back then sends its request in its first flight and saves one
+    /// round trip. An attacker can record that flight and send it again, so the policy accepts each flight once at most.
+    /// It needs one of two things for that: a [`replay_register`](Self::replay_register), which remembers the flights that
+    /// were accepted, or [`single_use`](Self::single_use), where a session can be taken out of the store once only. What
+    /// nobody can prevent is that the client itself repeats a request ([security](crate::security#early-data)).
     ///
-    /// Taken only by servers that read it: [`accept_early`](crate::accept_early) and, for tokio,
-    /// `accept_early_async`. In any other accept it is declined, and the connection resumes without. One that sends more
-    /// than it was allowed ends with an alert.
+    /// Only [`accept_early`](crate::accept_early) and, for tokio, `accept_early_async` read early data. Any other accept
+    /// declines it, and the client sends it again on the finished connection. A client that sends more than `max_bytes`
+    /// gets an alert.
     ///
-    /// In stateful, stateless and hybrid mode, for TLS 1.3. Drives `SSL_CTX_set_max_early_data`,
-    /// `SSL_CTX_set_recv_max_early_data` (not below OpenSSL's 16 KiB, to skip what is declined) and
-    /// `SSL_OP_NO_ANTI_REPLAY`: OpenSSL's own protection is of one process, and keeps sessions that are not in its own
-    /// cache from resuming. Another policy on the same builder puts back what was set before.
+    /// A session keeps the limit that it was made with. When you lower the limit, older sessions still resume, without early
+    /// data ([`EarlyData::Promised`](crate::EarlyData::Promised)). OpenSSL skips up to 16 KiB of what they send; a client that
+    /// sends more loses its connection.
     ///
-    /// A session keeps what it was promised. When this becomes lower, those from before resume without early data; do not
-    /// go below 16 KiB from above it, or to 0, while clients have sessions that were promised more: what they send could
-    /// not be skipped.
+    /// Works in stateful, stateless and hybrid mode. Sets `SSL_CTX_set_max_early_data`,
+    /// `SSL_CTX_set_recv_max_early_data` (16 KiB at least) and `SSL_OP_NO_ANTI_REPLAY`; OpenSSL's own protection covers one
+    /// process and would keep sessions of other stores from resuming. If another policy is applied to the same builder, all
+    /// three are put back.
     ///
-    /// `set_resumption` fails ([`Error::EarlyData`](crate::Error::EarlyData)) without a register and without
-    /// `single_use`, and in mode off.
+    /// # Errors
+    ///
+    /// `set_resumption` fails with [`Error::EarlyData`](crate::Error::EarlyData) without a register and without `single_use`,
+    /// and in mode off, and with [`Error::MaxEarlyData`](crate::Error::MaxEarlyData) on a context with another limit of its
+    /// own.
     #[must_use]
     pub fn early_data(mut self, max_bytes: u32) -> Self {
         self.knobs.early.max_bytes = max_bytes;
         self
     }
 
-    /// Who says whether early data was seen before; nobody by default. Another one replaces the one before.
+    /// Sets the register that remembers which early data was accepted; none by default.
     ///
-    /// [`MemoryRegister`](crate::MemoryRegister) for a server that is one process, `RedisRegister` (feature `redis`)
-    /// for a fleet. All hosts that open one another's tickets, or share a store, must share it. Under
-    /// [`single_use`](Self::single_use) it is not asked: that a session can be taken out of the store once is as good.
+    /// [`MemoryRegister`](crate::MemoryRegister) is for a server of one process, `RedisRegister` (feature `redis`) for
+    /// several hosts. All hosts that open one another's tickets, or share a store, must share one register. Under
+    /// [`single_use`](Self::single_use) the register is not asked.
     #[must_use]
     pub fn replay_register(mut self, register: impl ReplayRegister) -> Self {
         self.knobs.early.register = Some(DropShield::new(Arc::new(register)));
         self
     }
 
-    /// By how much the clock of a host may be wrong; 30 seconds by default, 7 days at most.
+    /// Says by how much the clock of a host may be wrong; 30 seconds by default, 7 days at most.
     ///
-    /// A ClientHello is remembered for twice this and 12 seconds more. OpenSSL accepts it for about 10 seconds, by the clock of
-    /// the host that it comes to. With clocks that are further apart, a flight could be accepted by one host after another
-    /// has forgotten it: keep them in step (NTP), or give more. It costs room in the register, and after a restart
-    /// of that a longer time without early data.
+    /// OpenSSL accepts a flight for about 10 seconds, by the clock of the host that it reaches. The register remembers it for
+    /// twice the skew plus 12 seconds, so that no host whose clock is behind accepts it later. If clocks differ by more, keep
+    /// them in step (NTP) or raise this. A larger skew needs a larger register, and after a restart of the register early
+    /// data is declined for longer.
     #[must_use]
     pub fn clock_skew(mut self, skew: Duration) -> Self {
         self.knobs.early.skew = skew;

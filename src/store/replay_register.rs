@@ -8,16 +8,16 @@ use openssl::sha::Sha256;
 
 use crate::session::StoreError;
 
-/// A register of the ClientHellos whose early data was accepted, so that none is accepted twice (RFC 8446, section 8.2).
+/// Remembers the ClientHellos whose early data was accepted, so that none is accepted twice (RFC 8446, section 8.2).
 ///
-/// Who records the first flight of a client can send it again, to this host or to another. The server can tell only if
-/// it remembers each ClientHello for as long as it would accept it: [`clock_skew`](crate::Resumption::clock_skew) says
-/// how long that is. [`MemoryRegister`](crate::MemoryRegister) is for one process, `RedisRegister` (feature `redis`)
-/// for several hosts that open one another's tickets or share a store.
+/// An attacker can record the first flight of a client and send it again, to this host or to another. The server detects
+/// that only if it remembers each ClientHello for as long as it would accept it
+/// ([`clock_skew`](crate::Resumption::clock_skew) says how long). [`MemoryRegister`](crate::MemoryRegister) is for one process,
+/// `RedisRegister` (feature `redis`) for several hosts.
 ///
-/// It is asked in the middle of a handshake, on the thread that drives it (in `accept_early_async` with
-/// [`suspend_lookups`](crate::Resumption::suspend_lookups) on another), so it bounds its own time. Whatever else it
-/// answers than [`Registered::First`], an error or a panic, the connection goes on, without early data.
+/// The register is asked in the middle of a handshake, on the thread that drives it, so it must bound its own time. (In
+/// `accept_early_async` with [`suspend_lookups`](crate::Resumption::suspend_lookups) it is asked on another thread.) If it
+/// answers anything but [`Registered::First`], returns an error or panics, the connection goes on without early data.
 ///
 /// ```
 /// use std::collections::HashSet;
@@ -37,21 +37,21 @@ use crate::session::StoreError;
 /// }
 /// ```
 pub trait ReplayRegister: Send + Sync + 'static {
-    /// Takes down that this ClientHello was seen, and says whether it was seen before. It is to be remembered for
-    /// `lives` from now at least; longer does no harm.
+    /// Records this ClientHello and says whether it was recorded before. The register must remember it for `lives` from now
+    /// at least; longer does no harm.
     ///
-    /// **Atomic**: of all calls with one `hello`, by whatever thread on whatever host, at most one is answered
-    /// [`Registered::First`] within `lives`. To look first and to write then is not atomic; `INSERT` with a unique index is,
-    /// and so is `SET` with `NX`. The writes of one host have to be seen by the next one at once: a replica that lags
-    /// behind, or an entry that may be dropped when there is no room, is a hole.
+    /// **Atomic** means: of all calls with the same `hello`, on whatever thread or host, at most one returns
+    /// [`Registered::First`] within `lives`. A look-up followed by a write is not atomic. An `INSERT` with a unique index is,
+    /// and so is `SET` with `NX`. Every host must see the writes of the others at once: a replica that lags behind is a hole,
+    /// and so is an entry that can be evicted when memory is short.
     ///
-    /// **What a wrong answer costs.** `First` for what was seen before: a request is handed to the application twice,
-    /// an order is placed twice. `Before` for what is new: one round trip. So a register that does not know, because
-    /// it has just been started and has lost what it knew, say, answers [`Registered::WarmingUp`] for the length of `lives`.
+    /// **What a wrong answer costs**: `First` for a hello that was seen before hands a request to the application twice, an
+    /// order is placed twice. `Before` for a new hello costs one round trip. So a register that may have lost what it knew,
+    /// because it was just started say, must return [`Registered::WarmingUp`] for the length of `lives`.
     ///
     /// # Errors
     ///
-    /// It is not known whether it was seen. Early data is declined.
+    /// The register cannot tell. Early data is declined.
     fn register(&self, hello: &HelloId, lives: Duration) -> Result<Registered, StoreError>;
 
     /// Why the call that failed last did so, however long ago, for

@@ -9,6 +9,7 @@
 
 #![cfg(unix)]
 
+use std::io::Write;
 use std::net::TcpStream;
 use std::path::Path;
 
@@ -120,4 +121,30 @@ fn the_page_is_live_over_one_connection_and_complains_of_nothing() {
         let picture = Path::new(env!("CARGO_TARGET_TMPDIR")).join(picture);
         std::fs::write(picture, browser.screenshot()).unwrap();
     }
+}
+
+/// A request that comes with the first flight is answered before its handshake is finished, and counted on the page.
+#[test]
+fn early_data_is_on_the_page() {
+    let server = Server::start_example("status_page", &["--mode", "stateless"]);
+    let client = Client::new(Kind::Tls13).unwrap();
+    let request = b"GET / HTTP/1.0\r\n\r\n";
+    let tcp = || TcpStream::connect(server.address).unwrap();
+    let mut first = client.connect(tcp(), None).unwrap();
+    first.write_all(request).unwrap();
+    let session = client.finish(first).unwrap().sessions.pop().unwrap();
+
+    let mut second = client.start(tcp(), Some(&session)).unwrap();
+    assert_eq!(second.write_early_data(request).unwrap(), request.len());
+    second.connect().unwrap();
+    let seen = client.finish(second).unwrap();
+    let page = String::from_utf8_lossy(&seen.reply);
+    assert!(
+        page.contains(">early<") && page.contains("early data"),
+        "{page}"
+    );
+
+    let browser = Browser::start();
+    browser.open(&format!("https://{}/", server.address));
+    browser.wait_until("document.getElementById('facts').textContent.includes('1 accepted')");
 }
