@@ -62,8 +62,8 @@ use crate::outcome::Outcome;
 ///
 /// # Errors
 ///
-/// Those of [`accept_async`](crate::accept_async). A connection that was failed because its session does not meet what is
-/// demanded of its client ends with the code `ZERO_RETURN`.
+/// Those of [`accept_async`](crate::accept_async). So ends a connection, too, whose session does not meet what is demanded of
+/// its client.
 ///
 /// # Panics
 ///

@@ -58,8 +58,7 @@ use super::early::{Early, FIRST, Tls};
 ///
 /// # Errors
 ///
-/// Those of `SslStream::accept`. A connection that was failed because its session does not meet what is demanded of its
-/// client ends with the code `ZERO_RETURN`.
+/// Those of `SslStream::accept`. So ends a connection, too, whose session does not meet what is demanded of its client.
 pub fn accept_early<S: Read + Write>(mut ssl: Ssl, stream: S) -> Result<EarlyStream<S>, Error> {
     ssl.set_accept_state();
     let mut tls = SslStream::new(ssl, stream)?;
