@@ -106,7 +106,7 @@ impl Lookups {
         let hello = self
             .hello
             .filter(|_| may_resume && Arc::strong_count(self) > 1)?;
-        Some(policy.register(&hello))
+        Some(policy.is_new(&hello))
     }
 
     /// Hands the answers to the connection, for when OpenSSL asks.
@@ -144,7 +144,7 @@ fn ids_due(ssl: &SslRef, connection: &Connection) -> Option<(SslVersion, Vec<Ide
 
 /// The client random that the register is to be asked for.
 fn hello_to_register(ssl: &SslRef, connection: &Connection) -> Option<[u8; 32]> {
-    let is_due = connection.policy().asks_register()
+    let is_due = connection.policy().takes_early_data()
         && reads_early_data(ssl)
         && !connection.is_registered()
         && offers_early_data(ssl);

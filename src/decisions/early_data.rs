@@ -44,13 +44,10 @@ fn unfit(ssl: &SslRef, connection: &Connection) -> Option<EarlyData> {
 fn ask(ssl: &SslRef, connection: &Connection) -> EarlyData {
     let policy = connection.policy();
     let offer = connection.offer();
-    if !policy.asks_register() {
-        // It was taken out of the store, and nobody else gets it.
-        let taken = policy.takes(SslVersion::TLS1_3) && offer.and_then(Offer::given).is_some();
-        return match taken {
-            true => EarlyData::Accepted,
-            false => EarlyData::Unchecked,
-        };
+    // Under single use its session was taken out of the store, and nobody else gets it.
+    let is_taken = policy.takes(SslVersion::TLS1_3);
+    if is_taken && offer.and_then(Offer::given).is_none() {
+        return EarlyData::Unchecked;
     }
     if let Some(known) = offer.and_then(|offer| offer.early_data().registered()) {
         return known;
@@ -61,7 +58,7 @@ fn ask(ssl: &SslRef, connection: &Connection) -> EarlyData {
     }
     let mut random = [0; 32];
     match ssl.client_random(&mut random) {
-        32 => policy.register(&random),
+        32 => policy.is_new(&random),
         _ => EarlyData::Unchecked,
     }
 }

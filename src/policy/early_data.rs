@@ -98,27 +98,38 @@ impl Resumption {
         }
     }
 
-    /// Whether a register is asked before early data is taken.
-    pub(crate) fn asks_register(&self) -> bool {
-        self.max_early_data() > 0 && !self.knobs.single_use
+    /// Whether early data is taken, if it is new.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn takes_early_data(&self) -> bool {
+        self.max_early_data() > 0
     }
 
     /// Whether anything is asked in a handshake that may take its time.
     #[cfg(feature = "tokio")]
     pub(crate) fn asks_somebody(&self) -> bool {
-        self.store().is_some() || self.asks_register()
+        self.store().is_some() || self.takes_early_data()
     }
 
-    /// What becomes of the early data that came with this client random, as far as the register knows. It is taken
-    /// down, and accepted once only.
-    pub(crate) fn register(&self, random: &[u8; 32]) -> EarlyData {
-        let Some(register) = &self.knobs.early.register else {
-            return EarlyData::RegisterFailed;
-        };
+    /// Whether the early data that came with this client random is new: as far as the register knows, which takes it down;
+    /// or under single use, where its session was taken, the store.
+    pub(crate) fn is_new(&self, random: &[u8; 32]) -> EarlyData {
         let skew = self.knobs.early.skew.saturating_mul(2);
         let lives = WINDOW.saturating_add(skew).min(MAX_LIFETIME * 2);
         let hello = HelloId::derive(&self.knobs.scope, random);
-        let answer = ffi::shielded(None, || register.register(&hello, lives).map_err(drop).ok());
+        let answer = ffi::shielded(None, || {
+            let answer = match (self.knobs.single_use, self.store()) {
+                (true, Some(store)) => {
+                    store
+                        .remembers_takes(lives)
+                        .map(|remembers| match remembers {
+                            true => Registered::First,
+                            false => Registered::WarmingUp,
+                        })
+                }
+                _ => self.knobs.early.register.as_ref()?.register(&hello, lives),
+            };
+            answer.map_err(drop).ok()
+        });
         match answer {
             Some(Registered::First) => EarlyData::Accepted,
             Some(Registered::Before) => EarlyData::Replayed,

@@ -129,6 +129,12 @@ impl<S: SessionStore> SessionStore for CircuitBreaker<S> {
         self.inner.takes_once()
     }
 
+    fn remembers_takes(&self, lives: Duration) -> Result<bool, StoreError> {
+        let remembers = |inner: &S| inner.remembers_takes(lives);
+        self.call(&self.others, Instant::now, remembers)
+            .unwrap_or_else(|| Err(Circuit::refused()))
+    }
+
     /// Asked for in any case: not in handshakes. If the inner store does not know, all but
     /// `refused` is 0.
     fn usage(&self) -> Option<Usage> {

@@ -4,12 +4,9 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::circuit::{Circuit, Limits};
-use super::redis_store::{Lines, RedisOptions};
+use super::redis_store::{Lines, RedisOptions, Remembered};
 use super::replay_register::{HelloId, Registered, ReplayRegister};
 use crate::session::StoreError;
-
-/// Asks and answers in one step that nothing comes between.
-const SCRIPT: &str = include_str!("redis_register.lua");
 
 /// What its key begins with, unless a prefix is set.
 const HELLOS: &str = "openssl-resumption:hello:";
@@ -69,15 +66,12 @@ impl RedisOptions {
 
 impl RedisRegister {
     fn ask(&self, hello: &HelloId, lives: Duration) -> Result<Registered, StoreError> {
-        let mut eval = redis::cmd("EVAL");
         // Half of a hash is enough to tell hellos apart.
         let half = &hello.as_bytes()[..16];
-        let lives = u64::try_from(lives.as_millis()).unwrap_or(u64::MAX);
-        eval.arg(SCRIPT).arg(1).arg(&self.key).arg(half).arg(lives);
-        match self.lines.call::<i64>(&eval) {
-            Ok(1) => Ok(Registered::First),
-            Ok(0) => Ok(Registered::Before),
-            Ok(_) => Ok(Registered::WarmingUp),
+        match self.lines.remembers(&self.key, lives, Some(half)) {
+            Ok(Remembered::First) => Ok(Registered::First),
+            Ok(Remembered::Before) => Ok(Registered::Before),
+            Ok(Remembered::MayBeLost) => Ok(Registered::WarmingUp),
             // Before Redis 7 the code of an error in a script is ERR.
             Err(full) if full.to_string().contains("OOM") => Ok(Registered::Full),
             Err(error) => Err(error),

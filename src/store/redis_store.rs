@@ -11,9 +11,11 @@ use super::session_store::SessionStore;
 use super::write_behind::WriteBehind;
 use crate::ffi;
 use crate::session::{Session, SessionKey, StoreError};
+pub(super) use history::Remembered;
 pub(super) use lines::Lines;
 pub use options::RedisOptions;
 
+mod history;
 mod lines;
 mod options;
 mod pool;
@@ -226,6 +228,12 @@ impl SessionStore for RedisStore {
 
     fn takes_once(&self) -> bool {
         true
+    }
+
+    fn remembers_takes(&self, lives: Duration) -> Result<bool, StoreError> {
+        let key = format!("{}taken", self.lines.prefix());
+        let remembered = self.lines.remembers(&key, lives, None)?;
+        Ok(matches!(remembered, Remembered::First))
     }
 
     fn last_error(&self) -> Option<String> {

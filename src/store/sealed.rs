@@ -1,6 +1,7 @@
 //! A store over a store that it shows nothing but ciphertext.
 
 use std::fmt;
+use std::time::Duration;
 use std::time::SystemTime;
 
 use openssl::error::ErrorStack;
@@ -206,6 +207,10 @@ impl<S: SessionStore> SessionStore for Sealed<S> {
 
     fn takes_once(&self) -> bool {
         self.inner.takes_once()
+    }
+
+    fn remembers_takes(&self, lives: Duration) -> Result<bool, StoreError> {
+        self.inner.remembers_takes(lives)
     }
 
     fn usage(&self) -> Option<Usage> {

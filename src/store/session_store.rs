@@ -1,6 +1,7 @@
 //! The trait of stores.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::session::{Session, SessionKey, StoreError};
 
@@ -118,6 +119,21 @@ pub trait SessionStore: Send + Sync + 'static {
         false
     }
 
+    /// Whether no session that was taken in the last `lives` can be there again.
+    ///
+    /// Asked when a client offers early data under [`single_use`](crate::Resumption::single_use): its session was just taken,
+    /// and if it could be taken again, after a failover say, its early data could be replayed. `false` declines early data.
+    /// By default true. `RedisStore` says false for `lives` after Redis was started or a replica was promoted. A store over a
+    /// store has to hand it on.
+    ///
+    /// # Errors
+    ///
+    /// The store cannot tell. Early data is declined.
+    fn remembers_takes(&self, lives: Duration) -> Result<bool, StoreError> {
+        let _ = lives;
+        Ok(true)
+    }
+
     /// What the store holds, for [`Stats`](crate::Stats); `None`, the default, if it does not know.
     fn usage(&self) -> Option<Usage> {
         None
@@ -162,6 +178,10 @@ macro_rules! forward {
 
             fn takes_once(&self) -> bool {
                 (**self).takes_once()
+            }
+
+            fn remembers_takes(&self, lives: Duration) -> Result<bool, StoreError> {
+                (**self).remembers_takes(lives)
             }
 
             fn usage(&self) -> Option<Usage> {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::time::Duration;
 
 use super::session_store::{SessionStore, Usage};
 use crate::session::{Session, SessionKey, StoreError};
@@ -135,6 +136,10 @@ impl<L1: SessionStore, L2: SessionStore> SessionStore for Tiered<L1, L2> {
 
     fn takes_once(&self) -> bool {
         self.l2.takes_once()
+    }
+
+    fn remembers_takes(&self, lives: Duration) -> Result<bool, StoreError> {
+        self.l2.remembers_takes(lives)
     }
 
     /// The sums of both, or what one says if the other says nothing: a session that both have

@@ -200,6 +200,10 @@ impl<S: SessionStore> SessionStore for WriteBehind<S> {
         self.inner.takes_once()
     }
 
+    fn remembers_takes(&self, lives: Duration) -> Result<bool, StoreError> {
+        self.inner.remembers_takes(lives)
+    }
+
     /// The inner store's, with the writes of this one added. Writes that are being done count as
     /// queued.
     fn usage(&self) -> Option<Usage> {

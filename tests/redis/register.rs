@@ -214,6 +214,7 @@ fn while_redis_is_away_or_paused_it_fails_in_time_and_comes_back() {
     let register = RedisStore::connect(&redis.url()).unwrap().replay_register();
     let mut accepted = warm_up(&register, 10);
     for paused in [true, false] {
+        let known = Instant::now();
         if paused {
             redis.signal("STOP");
         } else {
@@ -232,8 +233,11 @@ fn while_redis_is_away_or_paused_it_fails_in_time_and_comes_back() {
         assert!(register.last_error().is_some());
         if paused {
             redis.signal("CONT");
-            // What it was asked while it was paused it has taken down since, or has not.
-            assert_eq!(answer(&register, accepted), Registered::Before);
+            let again = answer(&register, accepted);
+            // Unless this machine was so busy that its time is over.
+            if known.elapsed() < LIVES {
+                assert_eq!(again, Registered::Before);
+            }
         } else {
             redis.run();
             knows_that_it_has_lost(&register, accepted);

@@ -1,5 +1,6 @@
--- KEYS[1]: the register. ARGV: a hello, for how many milliseconds it is to be remembered.
--- Answers 1: first, 0: seen before, 2: first as far as is known.
+-- KEYS[1]: a register. ARGV: for how many milliseconds a hello is to be remembered, and the hello, or none.
+-- Answers 1: first, 0: seen before, 2: first as far as is known. Without a hello 1: nothing can have been lost in that
+-- time, 2: something may have been.
 --
 -- All is in one sorted set: whatever loses a part of it, an eviction or a flush, loses the whole. Hellos are in it by
 -- when they end; below zero is since when the set has been kept by this server in this role, under the name of its
@@ -14,22 +15,24 @@ if not history then
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local lives = tonumber(ARGV[2])
+local lives = tonumber(ARGV[1])
 local since = redis.call('ZSCORE', KEYS[1], history)
 if not since then
     since = -now
     redis.call('ZADD', KEYS[1], since, history)
     redis.call('ZREMRANGEBYSCORE', KEYS[1], '(' .. since, 0)
 end
--- Before anything is deleted: after a write that is allowed in any case Redis no longer says that it is full.
-local is_new = redis.call('ZADD', KEYS[1], 'NX', now + lives, ARGV[1])
--- More goes than comes; all at once could be a million.
-local ended = redis.call('ZRANGEBYSCORE', KEYS[1], 1, now, 'LIMIT', 0, 100)
-if #ended > 0 then
-    redis.call('ZREM', KEYS[1], unpack(ended))
-end
-if is_new == 0 then
-    return 0
+if ARGV[2] then
+    -- Before anything is deleted: after a write that is allowed in any case Redis no longer says that it is full.
+    local is_new = redis.call('ZADD', KEYS[1], 'NX', now + lives, ARGV[2])
+    -- More goes than comes; all at once could be a million.
+    local ended = redis.call('ZRANGEBYSCORE', KEYS[1], 1, now, 'LIMIT', 0, 100)
+    if #ended > 0 then
+        redis.call('ZREM', KEYS[1], unpack(ended))
+    end
+    if is_new == 0 then
+        return 0
+    end
 end
 if now + since < lives then
     return 2
