@@ -122,7 +122,7 @@ fn policy(row: &str) -> Option<Resumption> {
         "single use" => Resumption::stateful(store()).single_use(true),
         _ => return None,
     };
-    let register = MemoryRegister::default().nothing_before();
+    let register = MemoryRegister::default().sessions_end_with_process();
     let lives = std::time::Duration::from_secs(3_600);
     for n in 0..BEFORE {
         let hello = HelloId::from(sha256(&n.to_be_bytes()));

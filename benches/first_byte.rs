@@ -126,7 +126,7 @@ fn main() {
     let nginx = Nginx::start(identity());
     let policy = Resumption::stateful(MemoryStore::default())
         .early_data(16 * 1024)
-        .replay_register(MemoryRegister::default().nothing_before());
+        .replay_register(MemoryRegister::default().sessions_end_with_process());
     let ours = serve(context(&policy));
     let mut peers = [
         Peer::new("nginx", nginx.address),

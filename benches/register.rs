@@ -27,7 +27,7 @@ const THREADS: [usize; 2] = [1, 2];
 /// As with the default clock skew.
 const LIVES: Duration = Duration::from_secs(72);
 
-const SCRIPT: &str = include_str!("../src/store/redis_register.lua");
+const SCRIPT: &str = include_str!("../src/store/redis_store/history.lua");
 
 /// Says whether a hello is new.
 type Call<'a> = Box<dyn FnMut(&HelloId) -> bool + 'a>;
@@ -46,7 +46,7 @@ fn memory() {
     let hellos = hellos(0, 1_000_000);
     let runs = THREADS.map(|threads| {
         let run = |_| {
-            let register = MemoryRegister::new(2 * hellos.len()).nothing_before();
+            let register = MemoryRegister::new(2 * hellos.len()).sessions_end_with_process();
             rate(&hellos, threads, &|| {
                 Box::new(|hello| {
                     register.register(hello, LIVES).expect("no error") == Registered::First
@@ -76,8 +76,12 @@ fn in_redis() {
         let mut connection = connect(&redis);
         Box::new(move |hello| {
             let mut eval = redis::cmd("EVAL");
-            eval.arg(SCRIPT).arg(1).arg("seen").arg(half(hello));
-            let seen: i64 = eval.arg(lives).query(&mut connection).expect("an answer");
+            eval.arg(SCRIPT)
+                .arg(1)
+                .arg("seen")
+                .arg(lives)
+                .arg(half(hello));
+            let seen: i64 = eval.query(&mut connection).expect("an answer");
             seen != 0
         })
     };

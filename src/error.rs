@@ -59,8 +59,8 @@ impl Display for Error {
             Self::EarlyData(lacking) => write!(f, "early data needs {lacking}"),
             Self::MaxEarlyData { context, policy } => write!(
                 f,
-                "set_max_early_data is {context} on the context, and Resumption::early_data {policy}: leave the first \
-                 out, it is set by set_resumption"
+                "the context has a set_max_early_data of {context}, and the policy an early_data of {policy}: take the first \
+                 out, and set Resumption::early_data, which sets both"
             ),
             Self::SingleUse(lacking) => write!(f, "single use needs {lacking}"),
             Self::Strict => {

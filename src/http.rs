@@ -48,7 +48,7 @@ pub enum EarlyRequests {
 
 /// Holds back requests that came as early data until the handshake of their connection is finished.
 ///
-/// A request that is handed on early carries the [`EarlyHandshake`] as an extension. A handler that does more than its
+/// A request that was held is handed on like any other: what it does is no replay. One that is handed on early carries the [`EarlyHandshake`] as an extension. A handler that does more than its
 /// method promises, a GET that is dear or changes something, can wait for it, or answer 425:
 ///
 /// ```

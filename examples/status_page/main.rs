@@ -75,7 +75,7 @@ fn policy(mode: Mode, keys: &TicketKeys, history: &Arc<History>) -> Resumption {
         // Store and keys end with this process, and with them all that was accepted before.
         _ => policy
             .early_data(16 * 1024)
-            .replay_register(MemoryRegister::default().nothing_before()),
+            .replay_register(MemoryRegister::default().sessions_end_with_process()),
     };
     let history = Arc::clone(history);
     policy.on_outcome(move |outcome| history.note(outcome.is_resumed()))

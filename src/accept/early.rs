@@ -34,6 +34,7 @@ pub(super) struct Early {
     unsent: Vec<u8>,
     sent: usize,
     finished: bool,
+    failed: bool,
 }
 
 impl Early {
@@ -56,6 +57,11 @@ impl Early {
     /// Whether the handshake is finished, and so is all that this is for but to give away what was read ahead.
     pub(super) fn is_finished(&self) -> bool {
         self.finished
+    }
+
+    /// Whether reading or the handshake has failed.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed
     }
 
     /// Whether `read` has more, or may have.
@@ -99,7 +105,7 @@ impl Early {
         }
         if !self.ended {
             ready!(self.flush(tls))?;
-            match ready!(tls.read_early_data(buffer))? {
+            match ready!(self.noting(tls.read_early_data(buffer)))? {
                 0 => self.ended = true,
                 read => return Poll::Ready(Ok(read)),
             }
@@ -143,10 +149,15 @@ impl Early {
                 _ => 0,
             };
             self.ahead.truncate(len + kept);
-            self.ended = ready!(read)? == 0;
+            self.ended = ready!(self.noting(read))? == 0;
         }
-        ready!(tls.do_handshake())?;
+        ready!(self.noting(tls.do_handshake()))?;
         self.finished = true;
         Poll::Ready(Ok(()))
+    }
+
+    fn noting<T>(&mut self, answer: Poll<Result<T, Error>>) -> Poll<Result<T, Error>> {
+        self.failed |= matches!(answer, Poll::Ready(Err(_)));
+        answer
     }
 }

@@ -16,7 +16,7 @@ use tokio_openssl::SslStream;
 use super::accept_async::drive;
 use super::early::{Early, FIRST, Tls};
 use super::early_handshake::{Driven, EarlyHandshake, Progress};
-use super::early_stream::{end_or, into_io};
+use super::early_stream::{check, end_or, into_io};
 use super::may_suspend::let_suspend;
 use crate::decisions::Connection;
 use crate::outcome::Outcome;
@@ -30,6 +30,9 @@ use crate::outcome::Outcome;
 /// register is asked then before the client has shown that it has the session: whoever can make up a ClientHello takes one
 /// entry of it.
 ///
+/// A timeout around the accept ends with the first flight. [`EarlyHandshake::abort`] shows how to bound the time until the
+/// handshake is finished.
+///
 /// ```no_run
 /// use openssl::ssl::{Ssl, SslAcceptor, SslMethod};
 /// use openssl_resumption::{
@@ -41,7 +44,7 @@ use crate::outcome::Outcome;
 /// # let listener = tokio::net::TcpListener::bind("0.0.0.0:8443").await?;
 /// let policy = Resumption::stateful(MemoryStore::default())
 ///     .early_data(16 * 1024)
-///     .replay_register(MemoryRegister::default());
+///     .replay_register(MemoryRegister::default().sessions_end_with_process());
 /// let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server())?;
 /// // … its certificate and key, and last:
 /// acceptor.set_resumption(&policy)?;
@@ -150,7 +153,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncEarlyStream<S> {
     }
 
     /// The connection, locked: reading and writing, by a task that runs on another thread too, waits until it is dropped.
-    /// Its [`resumption`](crate::SslRefExt::resumption) is `None` while the handshake is unfinished.
+    /// Its [`resumption`](crate::SslRefExt::resumption) is `None` while the handshake is unfinished. In a task that is
+    /// spawned do not keep it across an `.await`; [`EarlyHandshake::resumption`] needs no lock.
     #[must_use]
     pub fn ssl(&self) -> impl Deref<Target = SslRef> + '_ {
         Locked(self.0.state.lock())
@@ -251,6 +255,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for AsyncEarlyStream<S> {
             if early.is_finished() {
                 return Pin::new(tls).poll_write(cx, bytes);
             }
+            check(early)?;
             early.write(&mut Polled { tls, cx }, bytes).map_err(into_io)
         })
     }

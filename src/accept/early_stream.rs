@@ -28,7 +28,7 @@ use super::early::{Early, FIRST, Tls};
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let policy = Resumption::stateful(MemoryStore::default())
 ///     .early_data(16 * 1024)
-///     .replay_register(MemoryRegister::default());
+///     .replay_register(MemoryRegister::default().sessions_end_with_process());
 /// let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server())?;
 /// // … its certificate and key, and last:
 /// acceptor.set_resumption(&policy)?;
@@ -85,8 +85,7 @@ pub struct EarlyStream<S> {
 }
 
 impl<S: Read + Write> EarlyStream<S> {
-    /// Whether the handshake is unfinished, and what has been read so far may be the request of somebody who sends it
-    /// again.
+    /// Whether the handshake is unfinished: what was read so far may be a replay. Stays `true` if the handshake fails.
     #[must_use]
     pub fn is_early(&self) -> bool {
         !self.early.is_finished()
@@ -145,6 +144,7 @@ impl<S: Read + Write> Write for EarlyStream<S> {
         if self.early.is_finished() {
             return self.tls.write(bytes);
         }
+        check(&self.early)?;
         now(self.early.write(&mut self.tls, bytes))
     }
 
@@ -185,6 +185,17 @@ fn now<T>(answer: Poll<Result<T, Error>>) -> io::Result<T> {
     match answer {
         Poll::Ready(answer) => answer.map_err(into_io),
         Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+    }
+}
+
+/// Nothing is written any more once the handshake has failed, where OpenSSL would go on.
+pub(super) fn check(early: &Early) -> io::Result<()> {
+    match early.has_failed() {
+        true => Err(io::Error::new(
+            io::ErrorKind::ConnectionAborted,
+            "the handshake has failed",
+        )),
+        false => Ok(()),
     }
 }
 

@@ -36,6 +36,8 @@ impl Resumption {
     /// data ([`EarlyData::Promised`](crate::EarlyData::Promised)). OpenSSL skips up to 16 KiB of what they send; a client that
     /// sends more loses its connection.
     ///
+    /// With [`tickets(0)`](Self::tickets) no TLS 1.3 session resumes, and so there is no early data.
+    ///
     /// Works in stateful, stateless and hybrid mode. Sets `SSL_CTX_set_max_early_data`,
     /// `SSL_CTX_set_recv_max_early_data` (16 KiB at least) and `SSL_OP_NO_ANTI_REPLAY`; OpenSSL's own protection covers one
     /// process and would keep sessions of other stores from resuming. If another policy is applied to the same builder, all
@@ -63,7 +65,8 @@ impl Resumption {
         self
     }
 
-    /// Says by how much the clock of a host may be wrong; 30 seconds by default, 7 days at most.
+    /// Says how far the clock of a host may be from the true time; 30 seconds by default, and more than 7 days counts as 7
+    /// days.
     ///
     /// OpenSSL accepts a flight for about 10 seconds, by the clock of the host that it reaches. The register remembers it for
     /// twice the skew plus 12 seconds, so that no host whose clock is behind accepts it later. If clocks differ by more, keep

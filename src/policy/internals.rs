@@ -35,7 +35,9 @@ impl Resumption {
             _ if !self.knobs.single_use => None,
             Mode::Stateful(store) if store.takes_once() => None,
             Mode::Stateful(_) => Some("a store whose `take` is atomic (`takes_once`)"),
-            _ => Some("the stateful mode"),
+            _ => {
+                Some("the stateful mode (for early data in another one a replay register will do)")
+            }
         }
     }
 

@@ -175,6 +175,7 @@ impl fmt::Debug for Resumption {
             .field("max_session_size", &knobs.max_session_size)
             .field("max_decoded", &knobs.max_decoded)
             .field("early_data", &knobs.early.max_bytes)
+            .field("replay_register", &knobs.early.register.is_some())
             .field("clock_skew", &knobs.early.skew)
             .field("keys", &self.keys());
         #[cfg(feature = "tokio")]

@@ -13,20 +13,21 @@ use crate::session::StoreError;
 /// So many threads seldom meet at one lock.
 const SHARDS: usize = 64;
 
-/// A register of ClientHellos in the memory of one process, for a server that is alone: neither other hosts nor other
-/// processes of this host may open its tickets or share its store.
+/// Remembers ClientHellos in memory, for a server of one process. All policies that share ticket keys or a store must share
+/// one register: wrap it in an `Arc` and clone that.
 ///
-/// Bounded in entries; when there is no room it declines. An entry lives as long as a ClientHello could be sent again
-/// ([`clock_skew`](crate::Resumption::clock_skew)), by a clock that nobody sets. For that long after it was made the
-/// register declines everything, because it does not know what was accepted before. In a process that was forked off
-/// after it was made it is an error: what resumes in several processes needs one register for all.
+/// For the length of one window after its start ([`clock_skew`](crate::Resumption::clock_skew); 72 seconds by default) it
+/// declines all early data, because it does not know what was accepted before. Where sessions end with the process,
+/// [`sessions_end_with_process`](Self::sessions_end_with_process) spares that. The number of entries is bounded; when there
+/// is no room, it declines. An entry ends by the monotonic clock. In a process that was forked off after the register was
+/// made every call is an error: several processes need one register for all, like `RedisRegister`.
 ///
 /// ```
 /// use openssl_resumption::{MemoryRegister, MemoryStore, Resumption};
 ///
 /// let policy = Resumption::stateful(MemoryStore::default())
 ///     .early_data(16 * 1024)
-///     .replay_register(MemoryRegister::default());
+///     .replay_register(MemoryRegister::default().sessions_end_with_process());
 /// ```
 pub struct MemoryRegister {
     shards: Box<[Mutex<Shard>]>,
@@ -67,15 +68,14 @@ impl MemoryRegister {
         }
     }
 
-    /// Says that no session that was made before the register can resume at its servers: then it need not decline anything
-    /// at its beginning.
+    /// Accepts early data from the start, because no session from before the start can resume.
     ///
-    /// So it is where sessions end with the process, and the register is made before the first of them: with a
-    /// [`MemoryStore`](crate::MemoryStore) that is made with it, or with
-    /// [`TicketKeys::random`](crate::TicketKeys::random). It is not with keys from files or secrets, nor with a store
-    /// elsewhere: there, who recorded a flight could send it again after a restart.
+    /// Set it where all sessions end with the process: with a [`MemoryStore`](crate::MemoryStore), or with
+    /// [`TicketKeys::random`](crate::TicketKeys::random), made together with the register. Do not set it with ticket keys from
+    /// files or secrets, nor with a store outside of the process: after a restart an attacker could send a flight from
+    /// before again. Nor where two policies share keys or a store, unless they share this register (`Arc`) too.
     #[must_use]
-    pub fn nothing_before(mut self) -> Self {
+    pub fn sessions_end_with_process(mut self) -> Self {
         self.waits = false;
         self
     }
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn where_nothing_was_before_it_is_first_at_once() {
-        let register = MemoryRegister::default().nothing_before();
+        let register = MemoryRegister::default().sessions_end_with_process();
         let answers = [Duration::ZERO, LIVES / 2].map(|after| at(&register, 1, after));
         assert_eq!(answers, [Registered::First, Registered::Before]);
     }

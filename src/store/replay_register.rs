@@ -66,13 +66,13 @@ pub trait ReplayRegister: Send + Sync + 'static {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Registered {
-    /// It was not seen before, and has been taken down now. Its early data is accepted.
+    /// It is new, and recorded now. Its early data is accepted.
     First,
-    /// It was seen before.
+    /// It was recorded before: this flight is a replay.
     Before,
-    /// It was not seen as far as the register knows, which may have lost what it knew less than `lives` ago.
+    /// It was not found, but the register is younger than `lives`, and may have lost it.
     WarmingUp,
-    /// There is no room to take it down.
+    /// There is no room to record it.
     Full,
 }
 

@@ -29,7 +29,7 @@ struct Asked {
 impl Asked {
     fn new(mood: fn()) -> Self {
         Self {
-            register: Arc::new(MemoryRegister::default().nothing_before()),
+            register: Arc::new(MemoryRegister::default().sessions_end_with_process()),
             threads: Arc::default(),
             mood,
         }

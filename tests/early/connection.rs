@@ -24,7 +24,7 @@ pub(crate) fn policies() -> [(&'static str, Resumption); 4] {
     let with_register = |policy: Resumption| {
         policy
             .early_data(MAX)
-            .replay_register(MemoryRegister::default().nothing_before())
+            .replay_register(MemoryRegister::default().sessions_end_with_process())
     };
     let stateful = || Resumption::stateful(MemoryStore::default());
     [

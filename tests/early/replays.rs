@@ -18,7 +18,7 @@ fn fleets(unprotected: bool) -> Vec<(&'static str, [Resumption; 2])> {
         let policy = policy.early_data(MAX);
         match unprotected {
             true => policy.replay_register(Saying(|| Ok(Registered::First))),
-            false => policy.replay_register(MemoryRegister::default().nothing_before()),
+            false => policy.replay_register(MemoryRegister::default().sessions_end_with_process()),
         }
     };
     let hosts = |policy: Resumption| [policy.clone(), policy];

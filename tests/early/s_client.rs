@@ -118,7 +118,7 @@ fn the_flight_of_s_client_is_answered_once() {
     let scratch = Scratch::new("early-s_client");
     let request = scratch.write("request", REQUEST);
     for protected in [false, true] {
-        let register = Arc::new(MemoryRegister::default().nothing_before());
+        let register = Arc::new(MemoryRegister::default().sessions_end_with_process());
         let store = Arc::new(MemoryStore::default());
         let policy = Resumption::stateful(store).early_data(MAX);
         let policy = match protected {

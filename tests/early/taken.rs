@@ -183,7 +183,7 @@ fn another_application_protocol_resumes_without() {
 /// Of a session from before a server that takes less now.
 #[test]
 fn what_was_promised_more_is_declined_and_not_cut_off() {
-    let register = Arc::new(MemoryRegister::default().nothing_before());
+    let register = Arc::new(MemoryRegister::default().sessions_end_with_process());
     let policy = Resumption::stateful(MemoryStore::default())
         .early_data(MAX)
         .replay_register(register);

@@ -31,7 +31,7 @@ pub fn policy() -> Resumption {
         }
     };
     // The sessions of both end with the process.
-    let register = MemoryRegister::default().nothing_before();
+    let register = MemoryRegister::default().sessions_end_with_process();
     policy.early_data(16 * 1024).replay_register(register)
 }
 

@@ -181,7 +181,7 @@ fn keeps_to_the_rules(browser: &impl Driven) {
         Resumption::stateless(TicketKeys::random()),
     ];
     for policy in policies {
-        let register = MemoryRegister::default().nothing_before();
+        let register = MemoryRegister::default().sessions_end_with_process();
         let policy = policy.early_data(16 * 1024).replay_register(register);
         let (address, arrivals) = serve(&policy);
         let address = Distant::from(address).address;

@@ -166,7 +166,7 @@ pub(super) fn policies() -> [Resumption; 2] {
         Resumption::stateless(TicketKeys::random()),
     ];
     policies.map(|policy| {
-        let register = MemoryRegister::default().nothing_before();
+        let register = MemoryRegister::default().sessions_end_with_process();
         policy.early_data(16 * 1024).replay_register(register)
     })
 }
