@@ -120,11 +120,20 @@ fn early_settings(policy: &Resumption, before: EarlySettings) -> Result<EarlySet
         (0, 0) => Ok(before),
         (context, max) if [0, max].contains(&context) => Ok(EarlySettings {
             max,
-            recv_max: before.recv_max.max(max),
+            recv_max: enough_to_skip(before.recv_max.max(max)),
             no_anti_replay: true,
         }),
         (context, policy) => Err(Error::MaxEarlyData { context, policy }),
     }
+}
+
+/// Early data that is declined is skipped up to this limit, which OpenSSL counts with what each record takes beside. What is
+/// accepted is bounded by what its session was promised.
+fn enough_to_skip(bytes: u32) -> u32 {
+    bytes
+        .saturating_add(bytes / 8)
+        .saturating_add(4_096)
+        .min(u32::MAX / 2)
 }
 
 /// Adds [`resumption`](Self::resumption) to `SslRef`, which every kind of TLS stream over `openssl`

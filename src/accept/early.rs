@@ -2,10 +2,12 @@
 
 use std::task::{Poll, ready};
 
-use openssl::ssl::Error;
+use openssl::ssl::{Error, SslRef};
 
 /// TLS, as far as it is needed here. What cannot go on is pending.
 pub(super) trait Tls {
+    fn ssl(&self) -> &SslRef;
+
     /// `SSL_read_early_data`: 0 when there is no more.
     fn read_early_data(&mut self, buffer: &mut [u8]) -> Poll<Result<usize, Error>>;
 
@@ -128,6 +130,10 @@ impl Early {
     /// Hands what was written to TLS.
     pub(super) fn flush(&mut self, tls: &mut impl Tls) -> Poll<Result<(), Error>> {
         while self.sent < self.unsent.len() {
+            // The client's Finished has been read, and tickets may be half written: they go first.
+            if !self.finished && tls.ssl().peer_finished(&mut []) > 0 {
+                ready!(self.noting(tls.do_handshake()))?;
+            }
             self.sent += ready!(tls.write_early_data(&self.unsent[self.sent..]))?;
         }
         (self.unsent, self.sent) = (Vec::new(), 0);

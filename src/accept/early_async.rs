@@ -16,7 +16,7 @@ use tokio_openssl::SslStream;
 use super::accept_async::drive;
 use super::early::{Early, FIRST, Tls};
 use super::early_handshake::{Driven, EarlyHandshake, Progress};
-use super::early_stream::{check, end_or, into_io};
+use super::early_stream::{check, into_io};
 use super::may_suspend::let_suspend;
 use crate::decisions::Connection;
 use crate::outcome::Outcome;
@@ -113,7 +113,8 @@ fn takes_early_data(ssl: &SslRef) -> bool {
 }
 
 /// A TLS stream on tokio whose first bytes may be early data: what [`accept_early_async`] returns. Reading and writing are as
-/// with [`EarlyStream`](crate::EarlyStream).
+/// with [`EarlyStream`](crate::EarlyStream). Until the handshake is finished reading waits for what was written before: a client
+/// that reads nothing while it writes, more than the buffers of both ends hold, is not read from either.
 pub struct AsyncEarlyStream<S>(Arc<Shared<S>>);
 
 struct Shared<S> {
@@ -182,9 +183,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Shared<S> {
         if state.early.is_finished() {
             return poll(&mut state, cx);
         }
-        self.progress.check()?;
         let before = state.early.position();
         let waker = self.progress.waker_with(cx.waker());
+        // Afterwards, or who aborts in between would wake everybody but this task.
+        self.progress.check()?;
         let answer = poll(&mut state, &mut Context::from_waker(&waker));
         if state.early.is_finished() {
             self.progress.finish(outcome_of(&state.tls));
@@ -230,11 +232,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for AsyncEarlyStream<S> {
         self.0.poll(cx, |State { tls, early }, cx| {
             if early.has_more() {
                 let unfilled = buffer.initialize_unfilled();
-                let read = match ready!(early.read(&mut Polled { tls, cx }, unfilled)) {
-                    Ok(0) => 0,
-                    Ok(read) => read,
-                    Err(error) => return Poll::Ready(end_or(error).map(drop)),
-                };
+                let read =
+                    ready!(early.read(&mut Polled { tls, cx }, unfilled)).map_err(into_io)?;
                 buffer.advance(read);
                 if read > 0 || buffer.remaining() == 0 {
                     return Poll::Ready(Ok(()));
@@ -283,6 +282,10 @@ struct Polled<'a, 'b, S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Tls for Polled<'_, '_, S> {
+    fn ssl(&self) -> &SslRef {
+        self.tls.ssl()
+    }
+
     fn read_early_data(&mut self, buffer: &mut [u8]) -> Poll<Result<usize, Error>> {
         Pin::new(&mut *self.tls).poll_read_early_data(self.cx, buffer)
     }

@@ -46,7 +46,12 @@ impl EarlyHandshake {
     ///
     /// It failed, or the connection is gone: the request may have been sent by somebody who cannot finish.
     pub async fn finished(&self) -> io::Result<()> {
-        poll_fn(|cx| self.poll_finished(cx)).await
+        let mut waiting = Waiting(&self.progress, None);
+        poll_fn(|cx| {
+            waiting.1 = Some(cx.waker().clone());
+            self.poll_finished(cx)
+        })
+        .await
     }
 
     /// Gives the connection up, if its handshake is unfinished: reading, writing and waiting are errors from then on.
@@ -144,6 +149,24 @@ impl Progress {
     pub(super) fn wake_all(&self) {
         let tasks = std::mem::take(&mut *self.tasks.lock());
         tasks.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// A task that waits until it gives up.
+struct Waiting<'a>(&'a Progress, Option<Waker>);
+
+/// Its waker goes with it. The task may wait for something else of the connection, too: it is woken to say so.
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let Some(waker) = &self.1 else { return };
+        let mut tasks = self.0.tasks.lock();
+        let before = tasks.len();
+        tasks.retain(|task| !task.will_wake(waker));
+        let was_there = tasks.len() < before;
+        drop(tasks);
+        if was_there {
+            waker.wake_by_ref();
+        }
     }
 }
 

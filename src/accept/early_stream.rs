@@ -133,7 +133,6 @@ impl<S: Read + Write> Read for EarlyStream<S> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self.early.read(&mut self.tls, buffer) {
             Poll::Ready(Ok(0)) => self.tls.read(buffer),
-            Poll::Ready(Err(error)) => end_or(error),
             answer => now(answer),
         }
     }
@@ -157,6 +156,10 @@ impl<S: Read + Write> Write for EarlyStream<S> {
 }
 
 impl<S: Read + Write> Tls for SslStream<S> {
+    fn ssl(&self) -> &SslRef {
+        self.ssl()
+    }
+
     fn read_early_data(&mut self, buffer: &mut [u8]) -> Poll<Result<usize, Error>> {
         poll(self.read_early_data(buffer))
     }
@@ -199,17 +202,10 @@ pub(super) fn check(early: &Early) -> io::Result<()> {
     }
 }
 
-/// What reading says of an error of TLS: a close_notify is the end.
-pub(super) fn end_or(error: Error) -> io::Result<usize> {
-    match error.code() {
-        ErrorCode::ZERO_RETURN => Ok(0),
-        _ => Err(into_io(error)),
-    }
-}
-
+/// A close_notify before the handshake is finished is no end: OpenSSL takes it in clear, from anybody.
 pub(super) fn into_io(error: Error) -> io::Error {
-    let eof = error.code() == ErrorCode::SYSCALL && error.io_error().is_none();
-    if eof {
+    let closed = error.code() == ErrorCode::ZERO_RETURN;
+    if closed || error.code() == ErrorCode::SYSCALL && error.io_error().is_none() {
         return io::Error::new(
             io::ErrorKind::UnexpectedEof,
             "the handshake was not finished",

@@ -101,9 +101,13 @@ impl Applied {
 
     /// What was set for early data before a policy was: `found` is what is set now.
     pub(crate) fn early_before(&self, found: EarlySettings) -> EarlySettings {
-        // Somebody has set it since.
-        let is_ours = found == self.early;
-        if is_ours { self.early_before } else { found }
+        let (ours, before) = (&self.early, &self.early_before);
+        let keep = |found: u32, ours, before| if found == ours { before } else { found };
+        EarlySettings {
+            max: keep(found.max, ours.max, before.max),
+            recv_max: keep(found.recv_max, ours.recv_max, before.recv_max),
+            no_anti_replay: before.no_anti_replay && found.no_anti_replay,
+        }
     }
 
     pub(crate) fn late(&self) -> &LateDemands {

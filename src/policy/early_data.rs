@@ -9,18 +9,23 @@ use super::resumption::Resumption;
 use crate::base::{DropShield, MAX_LIFETIME, catch};
 use crate::ffi;
 use crate::outcome::EarlyData;
+use crate::session::StoreError;
 use crate::store::{HelloId, Registered, ReplayRegister};
 
 /// For how long OpenSSL accepts one ClientHello by one clock: while the age of the session is what the client says,
 /// within 10 seconds; and two more, because it counts whole seconds.
 const WINDOW: Duration = Duration::from_secs(12);
 
+/// OpenSSL adds to this, and must not overflow.
+const MOST: u32 = 1 << 30;
+
 /// Early data (0-RTT): see [`accept_early`](crate::accept_early).
 impl Resumption {
     /// By how much clocks may be wrong unless [`clock_skew`](Self::clock_skew) says otherwise: 30 seconds.
     pub const DEFAULT_CLOCK_SKEW: Duration = DEFAULT_CLOCK_SKEW;
 
-    /// Accepts up to `max_bytes` of early data (0-RTT) on each resumed TLS 1.3 connection; 0, the default, accepts none.
+    /// Accepts up to `max_bytes` of early data (0-RTT) on each resumed TLS 1.3 connection; 0, the default, accepts none. More
+    /// than 1 GiB counts as 1 GiB.
     ///
     /// 16 KiB is what most servers take. A client that comes back then sends its request in its first flight and saves one
     /// round trip. An attacker can record that flight and send it again, so the policy accepts each flight once at most.
@@ -39,7 +44,7 @@ impl Resumption {
     /// With [`tickets(0)`](Self::tickets) no TLS 1.3 session resumes, and so there is no early data.
     ///
     /// Works in stateful, stateless and hybrid mode. Sets `SSL_CTX_set_max_early_data`,
-    /// `SSL_CTX_set_recv_max_early_data` (16 KiB at least) and `SSL_OP_NO_ANTI_REPLAY`; OpenSSL's own protection covers one
+    /// `SSL_CTX_set_recv_max_early_data` (somewhat more, to skip what is declined) and `SSL_OP_NO_ANTI_REPLAY`; OpenSSL's own protection covers one
     /// process and would keep sessions of other stores from resuming. If another policy is applied to the same builder, all
     /// three are put back.
     ///
@@ -57,8 +62,9 @@ impl Resumption {
     /// Sets the register that remembers which early data was accepted; none by default.
     ///
     /// [`MemoryRegister`](crate::MemoryRegister) is for a server of one process, `RedisRegister` (feature `redis`) for
-    /// several hosts. All hosts that open one another's tickets, or share a store, must share one register. Under
-    /// [`single_use`](Self::single_use) the register is not asked.
+    /// several hosts. All policies and hosts that open one another's tickets, or share a store, must share one register, with the
+    /// same [`clock_skew`](Self::clock_skew). Under [`single_use`](Self::single_use) none is needed; one that is set is asked
+    /// all the same, so that hosts with and without `single_use` can share a store while you change from one to the other.
     #[must_use]
     pub fn replay_register(mut self, register: impl ReplayRegister) -> Self {
         self.knobs.early.register = Some(DropShield::new(Arc::new(register)));
@@ -88,7 +94,7 @@ impl Resumption {
 
     /// How much a client may send; 0: nothing.
     pub(crate) fn max_early_data(&self) -> u32 {
-        self.knobs.early.max_bytes
+        self.knobs.early.max_bytes.min(MOST)
     }
 
     /// What early data lacks, if it is asked for.
@@ -119,19 +125,22 @@ impl Resumption {
         let skew = self.knobs.early.skew.saturating_mul(2);
         let lives = WINDOW.saturating_add(skew).min(MAX_LIFETIME * 2);
         let hello = HelloId::derive(&self.knobs.scope, random);
+        let by_store = || match self.store().filter(|_| self.knobs.single_use) {
+            Some(store) => store.remembers_takes(lives),
+            None => Ok(true),
+        };
+        let by_register = || match &self.knobs.early.register {
+            Some(register) => register.register(&hello, lives),
+            None if self.knobs.single_use => Ok(Registered::First),
+            None => Err(StoreError::unsupported()),
+        };
         let answer = ffi::shielded(None, || {
-            let answer = match (self.knobs.single_use, self.store()) {
-                (true, Some(store)) => {
-                    store
-                        .remembers_takes(lives)
-                        .map(|remembers| match remembers {
-                            true => Registered::First,
-                            false => Registered::WarmingUp,
-                        })
-                }
-                _ => self.knobs.early.register.as_ref()?.register(&hello, lives),
-            };
-            answer.map_err(drop).ok()
+            // Both, so that what the register takes down holds on hosts without single use too.
+            match (by_register().map_err(drop), by_store().map_err(drop)) {
+                (Ok(Registered::First), Ok(false)) => Some(Registered::WarmingUp),
+                (Ok(registered), Ok(_)) => Some(registered),
+                _ => None,
+            }
         });
         match answer {
             Some(Registered::First) => EarlyData::Accepted,

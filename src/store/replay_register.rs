@@ -16,7 +16,7 @@ use crate::session::StoreError;
 /// `RedisRegister` (feature `redis`) for several hosts.
 ///
 /// The register is asked in the middle of a handshake, on the thread that drives it, so it must bound its own time. (In
-/// `accept_early_async` with [`suspend_lookups`](crate::Resumption::suspend_lookups) it is asked on another thread.) If it
+/// `accept_early_async` with `suspend_lookups` it is asked on another thread.) If it
 /// answers anything but [`Registered::First`], returns an error or panics, the connection goes on without early data.
 ///
 /// ```

@@ -8,6 +8,7 @@ mod common;
 mod callbacks;
 mod cancelled;
 mod early;
+mod early_tasks;
 mod hellos;
 mod modes;
 mod slow;

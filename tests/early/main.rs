@@ -7,10 +7,13 @@
 mod common;
 
 mod connection;
+mod cut_short;
+mod elsewhere;
 mod hostile;
 mod past_us;
 mod policy;
 mod replays;
 mod s_client;
+mod skipped;
 mod streams;
 mod taken;

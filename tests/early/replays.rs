@@ -230,3 +230,25 @@ fn a_flight_that_was_tampered_with_hands_out_nothing() {
         assert_eq!(replay(&context, &flight), b"buy one", "{mode}");
     }
 }
+
+/// While a fleet changes from one way to the other, hosts with a register and hosts with single use have one store.
+#[test]
+fn hosts_with_single_use_and_without_accept_a_flight_once_if_they_share_a_register() {
+    let (store, register) = (
+        Arc::new(MemoryStore::default()),
+        Arc::new(MemoryRegister::default().sessions_end_with_process()),
+    );
+    let host = |single_use| {
+        let policy = Resumption::stateful(Arc::clone(&store)).early_data(MAX);
+        let policy = policy.replay_register(Arc::clone(&register));
+        context(&policy.single_use(single_use))
+    };
+    let hosts = [false, true].map(host);
+    let client = Client::new(Kind::Tls13).unwrap();
+    for order in [[0, 1], [1, 0]] {
+        let session = session_of(&hosts[0], &client);
+        let flight = flight(&client, &session, b"buy one");
+        let handed_out = order.map(|i| replay(&hosts[i], &flight));
+        assert_eq!(handed_out, [&b"buy one"[..], b""], "{order:?}");
+    }
+}

@@ -22,6 +22,7 @@ mod load;
 mod once;
 mod proxy;
 mod register;
+mod register_room;
 mod replays;
 mod room;
 mod rotation;

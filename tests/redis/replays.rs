@@ -177,6 +177,11 @@ fn a_session_that_redis_has_again_does_not_bring_its_early_data_back() {
         });
         let expected: &[u8] = if said { b"" } else { b"buy one" };
         assert_eq!(*again.borrow(), expected, "{said}");
-        assert_eq!(stats().early_data(EarlyData::WarmingUp), u64::from(said));
+        assert_eq!(
+            stats().early_data(EarlyData::WarmingUp),
+            u64::from(said),
+            "{:?}",
+            stats()
+        );
     }
 }

@@ -17,22 +17,32 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local lives = tonumber(ARGV[1])
 local since = redis.call('ZSCORE', KEYS[1], history)
-if not since then
+-- Not from the future either: the clock may have been ahead.
+if not since or -since > now then
     since = -now
-    redis.call('ZADD', KEYS[1], since, history)
+    local began = redis.pcall('ZADD', KEYS[1], since, history)
+    if type(began) == 'table' then
+        return began
+    end
     redis.call('ZREMRANGEBYSCORE', KEYS[1], '(' .. since, 0)
 end
+local is_new = 1
 if ARGV[2] then
     -- Before anything is deleted: after a write that is allowed in any case Redis no longer says that it is full.
-    local is_new = redis.call('ZADD', KEYS[1], 'NX', now + lives, ARGV[2])
-    -- More goes than comes; all at once could be a million.
+    is_new = redis.pcall('ZADD', KEYS[1], 'NX', now + lives, ARGV[2])
+    -- More goes than comes; all at once could be a million. Also if it is full: this is what makes room.
     local ended = redis.call('ZRANGEBYSCORE', KEYS[1], 1, now, 'LIMIT', 0, 100)
     if #ended > 0 then
         redis.call('ZREM', KEYS[1], unpack(ended))
     end
-    if is_new == 0 then
-        return 0
-    end
+end
+-- Longer than sessions, which are to be evicted first.
+redis.call('PEXPIRE', KEYS[1], 691200000)
+if type(is_new) == 'table' then
+    return is_new
+end
+if is_new == 0 then
+    return 0
 end
 if now + since < lives then
     return 2
