@@ -38,7 +38,7 @@ impl Resumption {
     /// gets an alert.
     ///
     /// A session keeps the limit that it was made with. When you lower the limit, older sessions still resume, without early
-    /// data ([`EarlyData::Promised`](crate::EarlyData::Promised)). OpenSSL skips up to 16 KiB of what they send; a client that
+    /// data ([`EarlyData::Promised`]). OpenSSL skips up to 16 KiB of what they send; a client that
     /// sends more loses its connection.
     ///
     /// With [`tickets(0)`](Self::tickets) no TLS 1.3 session resumes, and so there is no early data.
