@@ -261,6 +261,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for AsyncEarlyStream<S> {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.0.poll(cx, |State { tls, early }, cx| {
+            check(early)?;
             ready!(early.flush(&mut Polled { tls, cx })).map_err(into_io)?;
             Pin::new(tls).poll_flush(cx)
         })

@@ -149,6 +149,7 @@ impl<S: Read + Write> Write for EarlyStream<S> {
 
     fn flush(&mut self) -> io::Result<()> {
         if !self.early.is_finished() {
+            check(&self.early)?;
             now(self.early.flush(&mut self.tls))?;
         }
         self.tls.flush()

@@ -122,8 +122,7 @@ impl Resumption {
     /// Whether the early data that came with this client random is new: as far as the register knows, which takes it down;
     /// or under single use, where its session was taken, the store.
     pub(crate) fn is_new(&self, random: &[u8; 32]) -> EarlyData {
-        let skew = self.knobs.early.skew.saturating_mul(2);
-        let lives = WINDOW.saturating_add(skew).min(MAX_LIFETIME * 2);
+        let lives = WINDOW + self.knobs.early.skew.min(MAX_LIFETIME) * 2;
         let hello = HelloId::derive(&self.knobs.scope, random);
         let by_store = || match self.store().filter(|_| self.knobs.single_use) {
             Some(store) => store.remembers_takes(lives),

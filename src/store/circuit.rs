@@ -62,7 +62,7 @@ impl Circuit {
 
     /// What is said in place of an answer that was not asked for.
     pub(super) fn refused() -> StoreError {
-        StoreError::new("it has failed too often, and was not asked")
+        StoreError::new("the store or register has failed too often, and was not asked")
     }
 }
 

@@ -28,17 +28,18 @@ const HELLOS: &str = "openssl-resumption:hello:";
 ///
 /// **It declines when Redis may have lost what it knew**: for one window
 /// ([`clock_skew`](crate::Resumption::clock_skew); 72 seconds by default) from the first flight that finds the register new.
-/// That is so at first use, when the first replica is attached, after Redis was restarted (from nothing or from a snapshot), after a failover to a replica, after a
-/// flush and after an eviction. At each call a script compares Redis's replication history (`master_replid`) with that under
-/// which the register has been kept. All hellos are in one sorted set, the prefix and `seen`, so that Redis cannot evict a part
+/// That is so at first use, when the first replica is attached, after Redis was restarted (from nothing or from a
+/// snapshot), after a failover to a replica, after a flush and after an eviction. At each call a script compares Redis's
+/// replication history (`master_replid`) with that under which the register has been kept. All hellos are in one sorted set, the prefix and `seen`, so that Redis cannot evict a part
 /// of it. A Redis that is full and evicts nothing says so ([`Registered::Full`]).
 ///
 /// A handshake waits for a connection and for an answer as those of [`RedisStore`](crate::RedisStore) do, and after five
 /// failures in a row a circuit opens ([`CircuitBreaker`](crate::CircuitBreaker)): while Redis is away handshakes do not
 /// wait for it.
 ///
-/// The Redis user needs `EVAL`, `INFO`, `TIME`, `ZADD`, `ZSCORE`, `ZRANGEBYSCORE`, `ZREM`, `ZREMRANGEBYSCORE` and `PEXPIRE`. What Redis cannot give: when a network is
-/// cut in two and both halves have a master, each half accepts a hello once.
+/// The Redis user needs `EVAL`, `INFO`, `TIME`, `ZADD`, `ZSCORE`, `ZRANGEBYSCORE`, `ZREM`, `ZREMRANGEBYSCORE` and
+/// `PEXPIRE`. What Redis cannot give: when a network is cut in two and both halves have a master, each half accepts a hello
+/// once.
 pub struct RedisRegister {
     lines: Lines,
     key: String,

@@ -14,7 +14,7 @@ use openssl_resumption::{
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::{LONG, common::*, pair, runtime};
+use crate::{LONG, common::*, pair, runtime, session_of};
 
 const MAX: u32 = 16 * 1024;
 
@@ -105,19 +105,40 @@ fn offer<S: Read + Write>(client: &Client, near: S, session: &[u8], early: &[u8]
     stream
 }
 
-fn session_of(context: &SslContext, client: &Client) -> Vec<u8> {
-    meet(context, client, None).next().unwrap().to_vec()
+/// A client that comes back with a session, and both ends of its connection.
+struct Back {
+    context: SslContext,
+    client: Client,
+    session: Vec<u8>,
+    near: UnixStream,
+    far: UnixStream,
+}
+
+fn back(policy: &Resumption) -> Back {
+    let context = context(policy);
+    let session = session_of(&context, Kind::Tls13);
+    let (near, far) = pair();
+    Back {
+        context,
+        client: Client::new(Kind::Tls13).unwrap(),
+        session,
+        near,
+        far,
+    }
 }
 
 #[test]
 fn the_register_is_asked_elsewhere_once() {
     let register = Asked::new(|| ());
     for (mode, policy) in policies(&register) {
-        let context = context(&policy);
-        let client = Client::new(Kind::Tls13).unwrap();
-        let session = session_of(&context, &client);
+        let Back {
+            context,
+            client,
+            session,
+            near,
+            far,
+        } = back(&policy);
         register.threads.lock().unwrap().clear();
-        let (near, far) = pair();
         let (seen, (early, late, outcome)) = thread::scope(|scope| {
             let client = scope.spawn(|| send(&client, near, &session, &[7; 5_000]));
             let served = runtime().block_on(async { serve(accept(&context, far).await).await });
@@ -138,8 +159,7 @@ fn a_hundred_handshakes_wait_for_a_slow_register_together() {
     let register = Asked::new(|| thread::sleep(Duration::from_secs(1)));
     let [_, (_, policy), _] = policies(&register);
     let context = context(&policy);
-    let client = Client::new(Kind::Tls13).unwrap();
-    let session = session_of(&context, &client);
+    let session = session_of(&context, Kind::Tls13);
     let begun = Instant::now();
     thread::scope(|scope| {
         let runtime = runtime();
@@ -180,7 +200,7 @@ fn a_register_that_panics_or_is_late_costs_early_data_alone() {
         for (mode, policy) in policies(&mood) {
             let context = context(&policy.clone().lookup_deadline(deadline));
             let client = Client::new(Kind::Tls13).unwrap();
-            let session = session_of(&context, &client);
+            let session = session_of(&context, Kind::Tls13);
             let (near, far) = pair();
             let (seen, (early, _, outcome)) = thread::scope(|scope| {
                 let client = scope.spawn(|| send(&client, near, &session, b"early"));
@@ -237,10 +257,13 @@ fn whom_it_does_not_concern_the_register_is_not_asked_for() {
 fn many_tasks_wait_for_one_handshake() {
     let register = Asked::new(|| ());
     for (mode, policy) in policies(&register) {
-        let context = context(&policy);
-        let client = Client::new(Kind::Tls13).unwrap();
-        let session = session_of(&context, &client);
-        let (near, far) = pair();
+        let Back {
+            context,
+            client,
+            session,
+            near,
+            far,
+        } = back(&policy);
         let finished = Arc::new(AtomicUsize::new(0));
         let client = thread::spawn(move || {
             let mut stream = offer(&client, Holding::new(near), &session, &[1; 100]);
@@ -303,10 +326,13 @@ fn many_tasks_wait_for_one_handshake() {
 fn a_handle_alone_finishes_the_handshake() {
     let register = Asked::new(|| ());
     let [(_, policy), ..] = policies(&register);
-    let context = context(&policy);
-    let client = Client::new(Kind::Tls13).unwrap();
-    let session = session_of(&context, &client);
-    let (near, far) = pair();
+    let Back {
+        context,
+        client,
+        session,
+        near,
+        far,
+    } = back(&policy);
     let early: Vec<u8> = (0..MAX).map(|i| (i % 251) as u8).collect();
     let sent = early.clone();
     let client = thread::spawn(move || send(&client, near, &session, &sent));
@@ -334,10 +360,13 @@ fn a_handle_alone_finishes_the_handshake() {
 fn a_large_answer_goes_on_across_the_end_of_the_handshake() {
     let register = Asked::new(|| ());
     for (mode, policy) in policies(&register) {
-        let context = context(&policy);
-        let client = Client::new(Kind::Tls13).unwrap();
-        let session = session_of(&context, &client);
-        let (near, far) = pair();
+        let Back {
+            context,
+            client,
+            session,
+            near,
+            far,
+        } = back(&policy);
         let answer: Vec<u8> = (0..3_000_000).map(|i| (i % 253) as u8).collect();
         let expected = answer.clone();
         let client = thread::spawn(move || {
@@ -370,10 +399,13 @@ fn a_large_answer_goes_on_across_the_end_of_the_handshake() {
 fn a_handshake_that_is_given_up_is_an_error_to_all() {
     let register = Asked::new(|| ());
     let [(_, policy), ..] = policies(&register);
-    let context = context(&policy);
-    let client = Client::new(Kind::Tls13).unwrap();
-    let session = session_of(&context, &client);
-    let (near, far) = pair();
+    let Back {
+        context,
+        client,
+        session,
+        near,
+        far,
+    } = back(&policy);
     let idle = offer(&client, near, &session, b"early");
     runtime().block_on(async {
         let mut stream = accept(&context, far).await;
@@ -397,10 +429,13 @@ fn a_handshake_that_is_given_up_is_an_error_to_all() {
 fn a_finished_handshake_is_not_given_up() {
     let register = Asked::new(|| ());
     let [(_, policy), ..] = policies(&register);
-    let context = context(&policy);
-    let client = Client::new(Kind::Tls13).unwrap();
-    let session = session_of(&context, &client);
-    let (near, far) = pair();
+    let Back {
+        context,
+        client,
+        session,
+        near,
+        far,
+    } = back(&policy);
     let client = thread::spawn(move || send(&client, near, &session, b"early"));
     runtime().block_on(async {
         let mut stream = accept(&context, far).await;
@@ -418,7 +453,7 @@ fn a_client_that_vanishes_ends_the_wait() {
     for (mode, policy) in policies(&register) {
         let context = context(&policy);
         let client = Client::new(Kind::Tls13).unwrap();
-        let session = session_of(&context, &client);
+        let session = session_of(&context, Kind::Tls13);
         for _ in 0..50 {
             let (near, far) = pair();
             let gone = offer(&client, near, &session, b"early");
@@ -436,6 +471,8 @@ fn a_client_that_vanishes_ends_the_wait() {
                 let read = stream.read_to_end(&mut early).await;
                 assert_eq!(early, b"early", "{mode}");
                 assert!(read.is_err(), "{mode}");
+                assert!(stream.write_all(b"late").await.is_err(), "{mode}");
+                assert!(stream.flush().await.is_err(), "{mode}");
                 assert!(
                     stream.is_early() && stream.shutdown().await.is_err(),
                     "{mode}"

@@ -15,7 +15,7 @@ use openssl_resumption::{
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::UnixStream;
 
-use crate::{common::*, pair, runtime};
+use crate::{common::*, pair, runtime, session_of};
 
 fn policy() -> Resumption {
     Resumption::stateless(TicketKeys::random())
@@ -52,7 +52,7 @@ impl Wake for Woken {
 fn who_gives_up_reaches_who_begins_to_wait_at_the_same_time() {
     let context = context(&policy());
     let client = Client::new(Kind::Tls13).unwrap();
-    let session = meet(&context, &client, None).next().unwrap().to_vec();
+    let session = session_of(&context, Kind::Tls13);
     let runtime = runtime();
     for n in 0..3_000 {
         let (stream, _near) = runtime.block_on(early(&context, &client, &session));
@@ -90,7 +90,7 @@ fn who_gives_up_reaches_who_begins_to_wait_at_the_same_time() {
 fn tasks_that_give_up_waiting_leave_nothing_behind() {
     let context = context(&policy());
     let client = Client::new(Kind::Tls13).unwrap();
-    let session = meet(&context, &client, None).next().unwrap().to_vec();
+    let session = session_of(&context, Kind::Tls13);
     runtime().block_on(async {
         let (stream, _near) = early(&context, &client, &session).await;
         let handshake = stream.handshake();

@@ -50,6 +50,8 @@ fn serve_early(context: &SslContext, far: UnixStream) -> Vec<u8> {
             early.extend_from_slice(&buffer[..read]);
         }
         assert!(stream.is_early() && stream.finished().is_err());
+        // Where OpenSSL would go on.
+        assert!(stream.write_all(b"late").is_err() && stream.flush().is_err());
     }
     early
 }
