@@ -7,10 +7,12 @@ fn main() {
     if let Err(refusal) = check(found) {
         panic!("\n\nopenssl-resumption: {refusal}\n");
     }
-    // Raw public keys came with 3.2.
-    println!("cargo::rustc-check-cfg=cfg(openssl320)");
-    if version(found).is_some_and(|version| version >= 0x3020_0000) {
-        println!("cargo::rustc-cfg=openssl320");
+    // Raw public keys came with 3.2, a getter of the purpose of certificates with 3.5.
+    for (since, cfg) in [(0x3020_0000, "openssl320"), (0x3050_0000, "openssl350")] {
+        println!("cargo::rustc-check-cfg=cfg({cfg})");
+        if version(found).is_some_and(|version| version >= since) {
+            println!("cargo::rustc-cfg={cfg}");
+        }
     }
 }
 

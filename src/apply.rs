@@ -5,11 +5,12 @@ use std::time::{Duration, SystemTime};
 use openssl::ssl::{SslContextBuilder, SslOptions, SslRef};
 
 use crate::base::MAX_LIFETIME;
-use crate::decisions::{Applied, Connection, Decider};
+use crate::decisions::{Applied, Connection, Decider, lineage};
 use crate::error::Error;
 use crate::ffi::{self, EarlySettings};
 use crate::outcome::Outcome;
 use crate::policy::Resumption;
+use crate::session::Lineage;
 
 mod sealed {
     pub trait Sealed {}
@@ -88,7 +89,7 @@ impl SslContextBuilderExt for SslContextBuilder {
         // All that may fail comes first.
         Applied::prepare()?;
         Connection::prepare()?;
-        ffi::prepare(&settings)?;
+        ffi::prepare(policy.asked())?;
         self.set_session_id_context(&policy.id_context())?;
         self.set_num_tickets(settings.num_tickets)?;
         if settings.no_ticket {
@@ -101,7 +102,7 @@ impl SslContextBuilderExt for SslContextBuilder {
         let verify = ffi::verify_mode_of(ffi::as_context(self));
         early.set(self);
         Applied::new(policy, verify, early, early_before).put_into(self);
-        ffi::install(self, &settings, &Decider);
+        ffi::install(self, &settings, policy.asked(), &Decider);
         #[cfg(feature = "tokio")]
         crate::accept::install(self, policy);
         Ok(())
@@ -142,11 +143,23 @@ pub trait SslRefExt: sealed::Sealed {
     /// What became of this connection's handshake; `None` while it is unfinished, or if the
     /// context that accepted the connection has no policy.
     fn resumption(&self) -> Option<Outcome>;
+
+    /// The full handshake that this connection's session descends from: when it was, the certificates that the client
+    /// gave in it, what the application tied to it, and a name that all its resumptions have in common. Of a full
+    /// handshake it is the connection's own.
+    ///
+    /// `None` while the handshake is unfinished, if the context that accepted the connection has no policy, or if what was
+    /// resumed is not a session of this library ([`Source::Other`](crate::Source::Other)).
+    fn lineage(&self) -> Option<Lineage>;
 }
 
 impl SslRefExt for SslRef {
     fn resumption(&self) -> Option<Outcome> {
         Connection::of(self)?.outcome()
+    }
+
+    fn lineage(&self) -> Option<Lineage> {
+        lineage(self)
     }
 }
 

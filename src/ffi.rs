@@ -18,6 +18,7 @@ mod error_queue;
 mod info;
 mod install;
 mod memory;
+mod message;
 mod process;
 mod secret;
 mod session;
@@ -25,6 +26,7 @@ mod session_mut;
 mod ticket;
 mod trampolines;
 mod verification;
+mod verifier;
 mod verify_param;
 
 pub(crate) use authorities::{ca_store_of, certificate_authorities};
@@ -47,7 +49,7 @@ pub(crate) use decisions::{Alert, Decisions};
 pub(crate) use early_data::{EarlySettings, EarlyStatus, early_status};
 pub(crate) use error_queue::shielded;
 pub(crate) use info::{has_info_callback, keep_info_callback};
-pub(crate) use install::{has_session_callbacks, install, prepare, settings_of};
+pub(crate) use install::{Asked, has_session_callbacks, install, prepare, settings_of};
 #[cfg(all(test, target_os = "linux", target_env = "gnu"))]
 pub(crate) use memory::allocated;
 pub(crate) use memory::cleanse;
@@ -55,12 +57,13 @@ pub(crate) use memory::random;
 pub(crate) use process::{at_fork, at_openssl_exit, block_signals, thread_stop};
 pub(crate) use secret::Secret;
 pub(crate) use session::{
-    appdata, copy_session, copy_stands_alone, has_ex_data, has_ticket_age, hostname, id_context,
-    max_fragment_length, session_cipher, session_from_der, session_to_der,
+    appdata, copy_session, copy_stands_alone, first_element, has_ex_data, has_ticket_age, hostname,
+    id_context, max_fragment_length, session_cipher, session_from_der, session_to_der,
 };
 pub(crate) use session_mut::{OwnedSession, SessionMut};
 pub(crate) use ticket::{Ticket, TicketContext, Verdict};
 pub(crate) use verification::{
     Verification, asks_after_handshake, is_of_context, verification, verify_mode,
 };
+pub(crate) use verifier::{TrustState, Verifier, trust_state};
 pub(crate) use verify_param::{take_address, verify_param, verify_param_of};

@@ -29,8 +29,10 @@ pub use error::Error;
 pub use keys::RedisKeys;
 pub use keys::{KeyDialect, KeyError, KeyFile, KeySet, KeySource, TicketKey, TicketKeys};
 pub use outcome::{EarlyData, Handshake, Outcome, Reason, Source};
-pub use policy::{ClientCertificates, Handshakes, Resumption, Stats, StoreStats, TicketStats};
-pub use session::{Session, SessionKey, StoreError};
+pub use policy::{
+    CertificateStats, ClientCertificates, Handshakes, Resumption, Stats, StoreStats, TicketStats,
+};
+pub use session::{Lineage, ReturningClient, Session, SessionKey, StoreError};
 pub use store::{
     CircuitBreaker, HelloId, MemoryRegister, MemoryStore, Registered, ReplayRegister, Sealed,
     SessionStore, Tiered, Usage, WriteBehind,

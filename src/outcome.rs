@@ -149,6 +149,18 @@ counted! {
         Unauthenticated => "unauthenticated",
         /// The session was made with a client certificate, and the policy resumes none such.
         ClientCertificate => "client certificate",
+        /// The client's certificate does not pass what a full handshake would ask of it now
+        /// ([`ClientCertificates::Verify`](crate::ClientCertificates::Verify)).
+        NotTrusted => "certificate not trusted",
+        /// The certificates that the client sent beside its own are not known at this host, and are needed to look at its
+        /// own again.
+        UnknownChain => "unknown certificate chain",
+        /// The hook [`admit_client`](crate::Resumption::admit_client) said no, panicked, or in an asynchronous accept
+        /// had not answered by the deadline.
+        NotAdmitted => "not admitted",
+        /// The ticket is one of TLS 1.2, and the policy has none for that version
+        /// ([`tls12_tickets`](crate::Resumption::tls12_tickets)).
+        Tls12Ticket => "TLS 1.2 ticket",
         /// The policy was told to forget the session.
         Forgotten => "forgotten",
         /// The store failed: an error, a panic, an answer that is not the session asked for, or, in

@@ -2,12 +2,14 @@
 
 use std::time::SystemTime;
 
-use openssl::ssl::{SslRef, SslVersion};
+use openssl::ssl::{SslRef, SslSessionRef, SslVersion};
 
+use super::candidates::Identity;
 use super::connection::Connection;
-use super::demand::demand;
+use super::demand::demand_and_how;
 use super::fits::fits;
-use super::offer::Offer;
+use super::look::look;
+use super::offer::{Offer, Passed};
 use super::overridden::Setting;
 use super::server_name::{offered_name, same};
 use crate::base::unix_seconds;
@@ -30,12 +32,19 @@ pub(super) fn here(ssl: &SslRef, connection: &Connection, now: SystemTime) -> Op
     })
 }
 
-/// Whether the connection's policy resumes this session here.
+/// What resumes.
+pub(super) struct Admitted {
+    pub(super) stamp: Stamp,
+    pub(super) passed: Passed,
+}
+
+/// Whether the connection's policy resumes here the session that the client offers by this identity.
 pub(super) fn admit(
     ssl: &SslRef,
+    identity: &Identity,
     session: &mut SessionMut<'_>,
     here: &Here,
-) -> Result<Stamp, Reason> {
+) -> Result<Admitted, Reason> {
     let connection = Connection::of(ssl).ok_or(Reason::NotFound)?;
     let policy = connection.policy();
     if !ffi::has_info_callback(ssl) {
@@ -66,12 +75,37 @@ pub(super) fn admit(
         }
     }
     let now = unix_seconds(here.now);
-    let demand = demand(ssl, connection);
+    let (demand, how) = demand_and_how(ssl, connection);
     // A callback has asked for less than the context does.
     let relaxed = (connection.offer().and_then(Offer::first_demand))
         .is_some_and(|first| !demand.verify.contains(first.verify));
     let (own, anywhere) = (connection.owner().late(), policy.late());
     is_met_by(&stamp, relaxed, own, anywhere, now)?;
     demand.is_met_by(&stamp)?;
-    Ok(stamp)
+    let passed = look(ssl, connection, session, &stamp, how.as_ref(), here.now)?;
+    if policy.asks_about_clients() && !is_let_in(connection, identity, session, here.now) {
+        return Err(Reason::NotAdmitted);
+    }
+    Ok(Admitted { stamp, passed })
+}
+
+/// Whether the application lets the client of a session in, which it is asked once in a handshake.
+fn is_let_in(
+    connection: &Connection,
+    identity: &Identity,
+    session: &SslSessionRef,
+    now: SystemTime,
+) -> bool {
+    let known = connection
+        .candidates()
+        .and_then(|mut all| all.is_let_in(identity));
+    if let Some(known) = known {
+        return known;
+    }
+    // If it was to be asked while the handshake was suspended, and was not: this is not the thread to wait for it.
+    let let_in = !connection.asks_ahead() && connection.policy().admits(session, now);
+    if let Some(mut all) = connection.candidates() {
+        all.set_let_in(identity, let_in);
+    }
+    let_in
 }

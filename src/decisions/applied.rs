@@ -6,12 +6,11 @@ use std::sync::{Arc, OnceLock};
 use openssl::error::ErrorStack;
 use openssl::ex_data::Index;
 use openssl::ssl::{SslContext, SslContextBuilder, SslContextRef, SslRef, SslVerifyMode};
-use openssl::x509::store::X509Store;
 use parking_lot::Mutex;
 
 use super::overridden::{Overridden, Setting};
 use crate::base::get_or_make;
-use crate::ffi::{self, EarlySettings, Settings, Verification};
+use crate::ffi::{self, EarlySettings, Settings, Verification, Verifier};
 use crate::outcome::Reason;
 use crate::policy::{LateDemands, Resumption};
 use crate::session::Binding;
@@ -45,7 +44,7 @@ pub(crate) struct Applied {
     late: LateDemands,
     /// The hashes of what clients are verified against, made once: certificates may be many. One is that of
     /// the context itself; with what a switch to it brings along, or a connection's own settings, it differs.
-    authorities: [OnceLock<(Verification, Option<X509Store>, Binding)>; 3],
+    authorities: [OnceLock<(Arc<Verifier>, Binding)>; 3],
     /// The server name that was hashed last, which is often the next one too.
     named: Mutex<Option<(Option<Vec<u8>>, Binding)>>,
 }
@@ -191,11 +190,10 @@ impl Applied {
         }
     }
 
-    /// The hash of this way to verify clients, if connections of the context have done so before.
-    pub(crate) fn known_authority(&self, how: &Verification) -> Option<Binding> {
-        let known = self.authorities.iter().map_while(OnceLock::get);
-        let mut known = known.filter(|(of, ..)| of == how);
-        known.next().map(|(.., authority)| *authority)
+    /// This way to verify clients and its hash, if connections of the context have done so before.
+    pub(crate) fn known(&self, how: &Verification) -> Option<&(Arc<Verifier>, Binding)> {
+        let mut known = self.authorities.iter().map_while(OnceLock::get);
+        known.find(|(of, _)| of.how() == how)
     }
 
     /// Keeps the hash of a way to verify clients, of which all but the numbers are the context's own. `None` if
@@ -208,8 +206,9 @@ impl Applied {
     ) -> Option<Binding> {
         let mut places = self.authorities.iter();
         places.find_map(|place| {
-            let (of, _, authority) = place.get_or_init(|| (*how, ffi::ca_store_of(ssl), make()));
-            (of == how).then_some(*authority)
+            let made = || (Arc::new(Verifier::of(ssl, how)), make());
+            let (of, authority) = place.get_or_init(made);
+            (of.how() == how).then_some(*authority)
         })
     }
 

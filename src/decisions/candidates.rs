@@ -35,6 +35,8 @@ struct Candidate {
     /// After a HelloRetryRequest the store is not asked again, and a session that was taken out of it is
     /// not lost.
     answer: Option<Kept>,
+    /// What the application says of its client.
+    let_in: Option<bool>,
 }
 
 /// An answer of the store, for as long as OpenSSL may ask for it.
@@ -100,6 +102,7 @@ impl Candidates {
                     works: 0,
                     declined: None,
                     answer: None,
+                    let_in: None,
                 });
                 self.0.len() - 1
             }
@@ -142,6 +145,18 @@ impl Candidates {
     pub(crate) fn set_answer(&mut self, identity: &Identity, answer: Answer) {
         if let Some(candidate) = self.find_or_add(identity) {
             candidate.answer = Some(Kept::Here(answer));
+        }
+    }
+
+    /// What the application has said of the client of this session, if it was asked.
+    pub(crate) fn is_let_in(&mut self, identity: &Identity) -> Option<bool> {
+        self.find(identity)?.let_in
+    }
+
+    /// Takes down what the application says, unless the client has offered as many others.
+    pub(crate) fn set_let_in(&mut self, identity: &Identity, let_in: bool) {
+        if let Some(candidate) = self.find_or_add(identity) {
+            candidate.let_in = Some(let_in);
         }
     }
 

@@ -1,17 +1,34 @@
 //! What a connection knows of its client, and what it is verified against.
 
+use std::sync::Arc;
+
 use openssl::ssl::SslRef;
 use openssl::x509::store::X509Store;
 use parking_lot::Mutex;
 
 use crate::ffi::{self, Credential, CredentialRef, Verification};
-use crate::session::Binding;
+use crate::session::{Binding, Chain};
 
 #[derive(Default)]
-pub(super) struct Client {
+pub(super) struct Client(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
     /// The certificate or key that the stamp of the connection's session speaks of.
-    credential: Mutex<Option<Credential>>,
-    authority: Mutex<Option<Box<CachedAuthority>>>,
+    credential: Option<Credential>,
+    /// What the client sent beside its certificate, now or when that was verified.
+    chain: Option<Arc<Chain>>,
+    made: Option<Box<Made>>,
+    authority: Option<Box<CachedAuthority>>,
+}
+
+/// The lineage that the connection has begun.
+#[derive(Debug, Clone)]
+pub(super) struct Made {
+    pub(super) id: [u8; 16],
+    /// Of the full handshake, in seconds since the Unix epoch.
+    pub(super) time: u64,
+    pub(super) data: Box<[u8]>,
 }
 
 /// The hash of what the client is verified against, if it is not the context's. The reference to the store keeps
@@ -26,32 +43,54 @@ impl Client {
         how: &Verification,
         make: impl FnOnce() -> Binding,
     ) -> Binding {
-        let mut known = self.authority.lock();
-        match &*known {
+        let mut known = self.0.lock();
+        match &known.authority {
             Some(known) if known.0 == *how => known.2,
             _ => {
                 let made = (*how, ffi::ca_store_of(ssl), make());
-                known.insert(Box::new(made)).2
+                known.authority.insert(Box::new(made)).2
             }
         }
     }
 
     /// The session has been stamped, while its client had this certificate or key.
     pub(super) fn note_stamped(&self, credential: Option<CredentialRef<'_>>) {
-        *self.credential.lock() = credential.map(CredentialRef::to_owned);
+        self.0.lock().credential = credential.map(CredentialRef::to_owned);
     }
 
     /// Whether the stamp of the connection's session was made for this very certificate or key. It was not
     /// if the client has been asked for another since.
     pub(super) fn is_stamped_for(&self, credential: Option<CredentialRef<'_>>) -> bool {
-        match (&*self.credential.lock(), credential) {
+        match (&self.0.lock().credential, credential) {
             (Some(own), Some(credential)) => own.is(credential),
             (own, credential) => own.is_none() && credential.is_none(),
         }
     }
 
+    /// What came with the client's certificate.
+    pub(super) fn chain(&self) -> Option<Arc<Chain>> {
+        self.0.lock().chain.clone()
+    }
+
+    pub(super) fn set_chain(&self, chain: Option<Arc<Chain>>) {
+        self.0.lock().chain = chain;
+    }
+
+    /// The lineage that the connection has begun, if it has.
+    pub(super) fn made(&self) -> Option<Made> {
+        self.0.lock().made.as_deref().cloned()
+    }
+
+    pub(super) fn has_made(&self) -> bool {
+        self.0.lock().made.is_some()
+    }
+
+    pub(super) fn set_made(&self, made: Made) {
+        self.0.lock().made = Some(Box::new(made));
+    }
+
     /// The handshake is over.
     pub(super) fn forget_authority(&mut self) {
-        *self.authority.get_mut() = None;
+        self.0.get_mut().authority = None;
     }
 }

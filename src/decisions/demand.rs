@@ -15,23 +15,33 @@ use crate::session::{Binding, Demand};
 
 /// What the connection demands of its client at this moment.
 pub(super) fn demand(ssl: &SslRef, connection: &Connection) -> Demand {
+    demand_and_how(ssl, connection).0
+}
+
+/// The same, and how a certificate is verified if one is asked for.
+pub(super) fn demand_and_how(
+    ssl: &SslRef,
+    connection: &Connection,
+) -> (Demand, Option<Verification>) {
     let verify = ffi::verify_mode(ssl);
     if !verify.contains(SslVerifyMode::PEER) {
-        return Demand {
+        let demand = Demand {
             verify,
             authority: None,
             callback: None,
         };
+        return (demand, None);
     }
     // Known from the first handshake on.
     let how = ffi::verification(ssl, connection.owner().dear(Binding::default));
     let context = Applied::of(ssl.ssl_context())
         .filter(|_| how.is_by_callback() && ffi::is_of_context(&how, ssl));
-    Demand {
+    let demand = Demand {
         verify,
         authority: Some(authority(ssl, connection, &how)),
         callback: context.map(|context| context.own(unique)),
-    }
+    };
+    (demand, Some(how))
 }
 
 /// What is demanded of the client before any callback of its handshake has been called.
@@ -59,8 +69,8 @@ pub(super) fn prepare(ssl: &SslRef, connection: &Connection) {
 /// CAs, so it is made once for a context, or for a connection with something of its own.
 fn authority(ssl: &SslRef, connection: &Connection, how: &Verification) -> Binding {
     let context = Applied::of(ssl.ssl_context());
-    if let Some(known) = context.and_then(|context| context.known_authority(how)) {
-        return known;
+    if let Some((_, known)) = context.and_then(|context| context.known(how)) {
+        return *known;
     }
     let policy = context.map_or_else(|| connection.policy(), |context| context.policy());
     let context = context.filter(|_| ffi::is_of_context(how, ssl));
@@ -100,7 +110,7 @@ fn hash(
 }
 
 /// What equals nothing else.
-fn unique() -> Binding {
+pub(super) fn unique() -> Binding {
     ffi::shielded([0; 16], || {
         let mut unique = [0; 16];
         if random(&mut unique).is_err() {

@@ -45,7 +45,7 @@ fn ask(ssl: &SslRef, connection: &Connection) -> EarlyData {
     let policy = connection.policy();
     let offer = connection.offer();
     // Under single use its session was taken out of the store, and nobody else gets it.
-    let is_taken = policy.takes(SslVersion::TLS1_3);
+    let is_taken = policy.takes(SslVersion::TLS1_3) && policy.has_no_register();
     if is_taken && offer.and_then(Offer::given).is_none() {
         return EarlyData::Unchecked;
     }

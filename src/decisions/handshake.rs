@@ -9,12 +9,14 @@ use openssl_sys as sys;
 
 use super::applied::Applied;
 use super::candidates::Candidates;
+use super::client::Made;
 use super::connection::Connection;
-use super::demand::first_demand;
+use super::demand::{first_demand, unique};
 use super::not_kept::{is_refused, is_too_large};
 use super::overridden::Setting;
 use super::second_look::{has_second_look, may_go_on, note_full_handshake};
 use super::stamping::{resumed_stamp, stamp_session};
+use super::ticket_kind::{choose_for_hello, choose_for_tickets, reset};
 use super::withheld_tickets::withhold_ended;
 use super::{early_data, stateful, stateless};
 use crate::base::catch;
@@ -27,6 +29,10 @@ pub(crate) struct Decider;
 impl Decisions for Decider {
     fn started(&self, ssl: &mut SslRef) {
         start(ssl).unwrap_or_default();
+    }
+
+    fn greeted(&self, ssl: &mut SslRef, message: &[u8]) {
+        choose_for_hello(ssl, message);
     }
 
     fn done(&self, ssl: &mut SslRef, session: Option<SessionMut<'_>>) {
@@ -120,6 +126,7 @@ fn start(ssl: &mut SslRef) -> Option<()> {
             ssl.set_num_tickets(tickets).ok()?;
         }
         ffi::drop_session(ssl);
+        reset(ssl, owner.policy());
     }
     let overridden = owner.overridden_at(ssl);
     if overridden.is_some() || owner.is_in_doubt() {
@@ -160,13 +167,39 @@ fn done(ssl: &mut SslRef, session: Option<SessionMut<'_>>) -> Option<()> {
         false => None,
     };
     Connection::of_mut(ssl)?.complete(version, reused, resumed, early);
+    if first {
+        notice_message_callback(Connection::of(ssl)?);
+        choose_for_tickets(ssl);
+    }
     let is_new = first && version == SslVersion::TLS1_3 && resumed.is_none();
     if let Some(mut session) = session.filter(|_| is_new) {
         // Now, for all tickets that are still to come.
         stamp_session(ssl, &mut session);
     }
+    if first && !reused {
+        begin_lineage(Connection::of(ssl)?);
+    }
     notice_id_context(ssl);
     Some(())
+}
+
+/// If no session was made that is of one.
+fn begin_lineage(connection: &Connection) {
+    if !connection.client().has_made() {
+        let made = Made {
+            id: unique(),
+            time: connection.started(),
+            data: Box::default(),
+        };
+        connection.client().set_made(made);
+    }
+}
+
+/// Notices if the ClientHello was not shown to us that tells one kind of tickets from the other.
+fn notice_message_callback(connection: &Connection) {
+    if connection.policy().reads_hellos() && !connection.tickets().has_seen_hello() {
+        connection.owner().notice(Setting::MessageCallback);
+    }
 }
 
 /// Only a session tells what session id context it was made in; a switched context has its own.

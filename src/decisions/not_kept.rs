@@ -17,6 +17,7 @@ pub(super) fn is_too_large(ssl: &SslRef, connection: &Connection) -> bool {
     // What is being resumed has been in a ticket.
     let is_new = || connection.outcome().is_some() || !ssl.session_reused();
     connection.policy().keys().is_some()
+        && !(connection.policy().reads_hellos() && connection.policy().store().is_some())
         && is_new()
         && ssl
             .session()

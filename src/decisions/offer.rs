@@ -9,6 +9,9 @@ use crate::outcome::{EarlyData, Handshake, Reason, Source};
 use crate::policy::TicketFate;
 use crate::session::{Demand, SessionKey, Stamp};
 
+/// The verifiers that the client certificate of a session has passed, by their numbers.
+pub(super) type Passed = [Option<u64>; 2];
+
 #[derive(Default)]
 pub(super) struct Offer {
     /// What became of the last thing that was offered.
@@ -21,6 +24,7 @@ pub(super) struct Offer {
     first_demand: Option<Demand>,
     /// The session of the store that OpenSSL was given to resume.
     given: Option<SessionKey>,
+    passed: Passed,
     early_data: EarlyOffer,
 }
 
@@ -87,6 +91,15 @@ impl Offer {
 
     pub(super) fn given(&self) -> Option<SessionKey> {
         self.given
+    }
+
+    /// What the session that OpenSSL is given has passed.
+    pub(super) fn set_passed(&mut self, passed: Passed) {
+        self.passed = passed;
+    }
+
+    pub(super) fn passed(&self) -> &Passed {
+        &self.passed
     }
 
     /// The stamp of the session that OpenSSL was given to resume.

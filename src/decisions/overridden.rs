@@ -22,6 +22,7 @@ pub(crate) enum Setting {
     TicketCallbacks,
     TicketKeyCallback,
     InfoCallback,
+    MessageCallback,
 }
 
 impl Setting {

@@ -2,18 +2,20 @@
 //! full handshakes tell about demands that come late.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use openssl::ssl::{NameType, SslRef, SslVerifyMode, SslVersion};
 
 use super::applied::Applied;
 use super::connection::Connection;
-use super::demand::{demand, prepare};
+use super::demand::{demand_and_how, prepare};
+use super::look::{passes_still, verifier};
 use super::offer::Offer;
 use super::overridden::Setting;
 use super::stamping::resumed_stamp;
 use crate::base::{catch, unix_seconds};
-use crate::ffi;
+use crate::ffi::{self, Verification};
 use crate::policy::Demanded;
 use crate::session::{Binding, Demand};
 
@@ -54,13 +56,23 @@ pub(super) fn may_go_on(ssl: &SslRef, connection: &Connection) -> bool {
         }
         return false;
     };
-    let demand = demand(ssl, connection);
+    let (demand, how) = demand_and_how(ssl, connection);
     let met = demand.is_met_by(&stamp).is_ok();
+    let passed = connection.offer().map(Offer::passed);
+    let passes =
+        |how| passed.is_some_and(|passed| passes_still(ssl, connection, &stamp, how, passed));
+    let met = met && how.as_ref().is_none_or(passes);
     if met {
         connection.set_looked_at(verify);
     } else {
         // It may depend on more than the name, and whoever offered the session need not have met it.
-        note_demand(connection, stamp.binding, demand, Some(REMEMBERED));
+        note_demand(
+            ssl,
+            connection,
+            stamp.binding,
+            (demand, how),
+            Some(REMEMBERED),
+        );
     }
     met
 }
@@ -97,21 +109,32 @@ pub(super) fn note_full_handshake(ssl: &SslRef, connection: &Connection) {
         // What is demanded then depends on the version, and names do not.
         return;
     }
-    let demand = demand(ssl, connection);
+    let (demand, how) = demand_and_how(ssl, connection);
     let is_late = demand.verify.contains(SslVerifyMode::PEER)
         && connection.offer().and_then(Offer::first_demand) != Some(&demand);
     let lifetime = is_late.then(|| connection.policy().longest_lifetime());
     let name = ssl.servername_raw(NameType::HOST_NAME);
     let binding = connection.owner().binding(name);
-    note_demand(connection, binding, demand, lifetime);
+    note_demand(ssl, connection, binding, (demand, how), lifetime);
 }
 
 /// Remembers a demand that was late for so many seconds, and of one that was not that it is the context's own.
-fn note_demand(connection: &Connection, binding: Binding, demand: Demand, late: Option<u64>) {
+fn note_demand(
+    ssl: &SslRef,
+    connection: &Connection,
+    binding: Binding,
+    (demand, how): (Demand, Option<Verification>),
+    late: Option<u64>,
+) {
     let now = unix_seconds(SystemTime::now());
     let until = late.map(|seconds| now.saturating_add(seconds));
-    let seen = Demanded { demand, until };
-    connection.owner().late().note(binding, seen, now);
+    let verifier = how.and_then(|how| verifier(ssl, &how));
+    let seen = Demanded {
+        demand,
+        until,
+        verifier: verifier.as_ref().map(Arc::downgrade).unwrap_or_default(),
+    };
+    connection.owner().late().note(binding, seen.clone(), now);
     if until.is_some() {
         connection.policy().late().note(binding, seen, now);
     }

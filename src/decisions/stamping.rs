@@ -4,10 +4,11 @@ use openssl::asn1::{Asn1Time, Asn1TimeRef};
 use openssl::ssl::{NameType, SslRef, SslSessionRef};
 use openssl::x509::{X509Ref, X509VerifyResult};
 
+use super::client::Made;
 use super::connection::Connection;
-use super::demand::demand;
+use super::demand::{demand, unique};
 use crate::ffi::{self, CredentialRef, SessionMut};
-use crate::session::{ClientIs, Stamp};
+use crate::session::{Chain, ClientIs, Stamp};
 
 /// The stamp of the session that a connection resumes.
 pub(super) fn resumed_stamp(ssl: &SslRef) -> Option<Stamp> {
@@ -22,32 +23,16 @@ pub(super) fn stamp_session(ssl: &SslRef, session: &mut SessionMut<'_>) {
     let policy = connection.policy();
     // A resumption hands the stamp on: name and demand were compared with it. So does a handshake
     // that is complete: what the client was verified with then may have changed since.
-    let inherited = Stamp::from_bytes(ffi::appdata(session))
-        .filter(|_| ssl.session_reused() || connection.outcome().is_some());
+    let inherited = Stamp::with_data(ffi::appdata(session))
+        .filter(|_| ssl.session_reused() || connection.outcome().is_some())
+        .map(|(stamp, data)| (stamp, data.to_vec()));
     let credential = ffi::credential(session);
-    let made = || {
-        let demand = demand(ssl, connection);
-        let (client, authority) = match credential {
-            None => (ClientIs::Anonymous, demand.authority),
-            Some(_) if ssl.verify_result() == X509VerifyResult::OK => {
-                (ClientIs::Verified, demand.authority)
-            }
-            Some(_) => (ClientIs::Unverified, demand.unverified()),
-        };
-        Stamp {
-            time: connection.started(),
-            binding: connection
-                .owner()
-                .binding(ssl.servername_raw(NameType::HOST_NAME)),
-            authority,
-            client,
-        }
-    };
-    let stamp = match inherited {
-        Some(stamp) if connection.client().is_stamped_for(credential) => stamp,
+    let is_same = connection.client().is_stamped_for(credential);
+    let (stamp, data) = match inherited.clone() {
+        Some(inherited) if is_same => inherited,
         // The client has been asked for a certificate since (RFC 8446, section 4.6.2).
-        Some(Stamp { time, .. }) => Stamp { time, ..made() },
-        None => made(),
+        Some((Stamp { time, .. }, _)) => make(ssl, connection, credential, time),
+        None => make(ssl, connection, credential, connection.started()),
     };
     let dated = u64::try_from(session.time()).unwrap_or(0);
     let ends = |certificate: &X509Ref| ffi::shielded(0, || unix_time(certificate.not_after()));
@@ -60,10 +45,57 @@ pub(super) fn stamp_session(ssl: &SslRef, session: &mut SessionMut<'_>) {
     let time = if timeout == 0 { 0 } else { stamp.time };
     let stamp = Stamp { time, ..stamp };
     connection.client().note_stamped(credential);
-    if inherited != Some(stamp) {
-        session.set_appdata(&stamp.to_bytes());
+    if inherited.is_none_or(|(before, _)| before != stamp) {
+        session.set_appdata(&stamp.to_bytes(&data));
     }
     session.set_timeout(timeout.max(1));
+}
+
+/// A stamp for a session of a client that has been verified in this connection, and what the application ties to it: a
+/// lineage begins, of a handshake at `time`.
+fn make(
+    ssl: &SslRef,
+    connection: &Connection,
+    credential: Option<CredentialRef<'_>>,
+    time: u64,
+) -> (Stamp, Vec<u8>) {
+    let demand = demand(ssl, connection);
+    let (client, authority) = match credential {
+        None => (ClientIs::Anonymous, demand.authority),
+        Some(_) if ssl.verify_result() == X509VerifyResult::OK => {
+            (ClientIs::Verified, demand.authority)
+        }
+        Some(_) => (ClientIs::Unverified, demand.unverified()),
+    };
+    let chain = match client {
+        ClientIs::Verified => ffi::shielded(None, || chain(ssl)),
+        ClientIs::Anonymous | ClientIs::Unverified => None,
+    };
+    let chain = chain.map(|chain| connection.policy().chains().keep(chain));
+    let data = connection.policy().data_for(ssl);
+    let made = Made {
+        id: unique(),
+        time,
+        data: data.as_slice().into(),
+    };
+    let stamp = Stamp {
+        time,
+        binding: connection
+            .owner()
+            .binding(ssl.servername_raw(NameType::HOST_NAME)),
+        authority,
+        client,
+        lineage: made.id,
+        chain: chain.as_ref().map(|chain| *chain.hash()),
+    };
+    connection.client().set_chain(chain);
+    connection.client().set_made(made);
+    (stamp, data)
+}
+
+/// What the client sent beside its certificate, as far as its verification has used it.
+fn chain(ssl: &SslRef) -> Option<Chain> {
+    Chain::of(ssl.peer_cert_chain()?, ssl.verified_chain()?)
 }
 
 /// Whether the session had ended when it was stamped.

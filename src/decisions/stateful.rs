@@ -10,9 +10,10 @@ use super::connection::Connection;
 use super::not_kept::is_refused;
 use super::overridden::Setting;
 use super::stamping::{has_ended, stamp_session};
+use super::ticket_kind::is_stateful;
 use crate::ffi::{self, OwnedSession, SessionMut};
 use crate::outcome::{Reason, Source};
-use crate::session::{Here, SessionKey, Stamp, encode};
+use crate::session::{Here, Session, SessionKey, Stamp, encode};
 
 /// The length of every session id that OpenSSL makes. What a client sends may be shorter.
 const ID_LEN: usize = size_of::<Identity>();
@@ -25,9 +26,9 @@ pub(super) fn new_session(ssl: &SslRef, session: SessionMut<'_>) -> Option<Sessi
     let policy = connection.policy();
     policy.store()?;
     let tls13 = session.protocol_version() == SslVersion::TLS1_3;
-    // In hybrid mode TLS 1.3 sessions travel in tickets; OpenSSL reports them all the same, under
-    // an id that nobody will ask for.
-    if session.id().len() != ID_LEN || (tls13 && policy.keys().is_some()) {
+    // OpenSSL reports TLS 1.3 sessions that travel in sealed tickets all the same, under an id that nobody will
+    // ask for.
+    if session.id().len() != ID_LEN || (tls13 && !is_stateful(ssl)) {
         return None;
     }
     // A session without a session id context is not resumed: it was made after a switch to a
@@ -61,8 +62,15 @@ pub(super) fn new_session(ssl: &SslRef, session: SessionMut<'_>) -> Option<Sessi
         return None;
     }
     let key = policy.key_of(session.protocol_version(), session.id());
-    let record = encode(&key, &mut session)?;
-    if record.as_bytes().len() > policy.knobs().max_session_size {
+    let chain = connection.client().chain();
+    let largest = policy.knobs().max_session_size;
+    let fits = |record: &Session| record.as_bytes().len() <= largest;
+    let mut record = encode(&key, &mut session, chain.as_deref())?;
+    if !fits(&record) && chain.is_some() {
+        // Other hosts will not know the chain.
+        record = encode(&key, &mut session, None)?;
+    }
+    if !fits(&record) {
         policy.counters().too_large.add_one();
         return None;
     }
@@ -99,17 +107,18 @@ pub(super) fn get_session(ssl: &mut SslRef, id: &[u8], now: SystemTime) -> Optio
     let connection = Connection::of(ssl)?;
     let key = connection.policy().key_of(here.version, id);
     let found = find(connection, &key, id, &here).and_then(|mut session| {
-        let stamp = admit(ssl, &mut session.as_mut(), &here)?;
-        Ok((session, stamp))
+        let admitted = admit(ssl, id, &mut session.as_mut(), &here)?;
+        Ok((session, admitted))
     });
     let connection = Connection::of_mut(ssl)?;
     if connection.policy().takes(here.version) {
         connection.policy().decoded().forget(&key);
     }
     match found {
-        Ok((session, stamp)) => {
-            connection.supply(Source::Store, stamp, ffi::credential(&session));
+        Ok((session, admitted)) => {
+            connection.supply(Source::Store, admitted.stamp, ffi::credential(&session));
             if let Some(offer) = connection.offer_mut() {
+                offer.set_passed(admitted.passed);
                 offer.give(key);
             }
             Some(session.into_shared())

@@ -21,7 +21,7 @@ use crate::policy::TicketFate;
 pub(super) fn seal(ssl: &mut SslRef, now: SystemTime) -> Option<Arc<TicketKey>> {
     let withheld = is_withheld(ssl);
     let connection = Connection::of_mut(ssl)?;
-    if withheld && connection.policy().keys().is_none() {
+    if connection.tickets_mut().take_withheld() {
         // A stateful one, which comes here for this alone.
         ffi::set_no_ticket(ssl, true);
         return None;
@@ -31,7 +31,13 @@ pub(super) fn seal(ssl: &mut SslRef, now: SystemTime) -> Option<Arc<TicketKey>> 
         connection.owner().notice(Setting::TicketCallbacks);
     }
     let connection = Connection::of(ssl)?;
-    if withheld || connection.owner().overridden().is_some() || is_refused(ssl, connection) {
+    let is_unwanted =
+        ssl.version2() != Some(SslVersion::TLS1_3) && !connection.policy().gives_tls12_tickets();
+    if withheld
+        || is_unwanted
+        || connection.owner().overridden().is_some()
+        || is_refused(ssl, connection)
+    {
         return None;
     }
     let policy = connection.policy();
@@ -114,11 +120,17 @@ pub(super) fn decide(ssl: &mut SslRef, ticket: Ticket<'_>, now: SystemTime) -> O
     };
     connection.offer_mut()?.set_ticket(fate);
     let here = here(ssl, Connection::of(ssl)?, now)?;
-    let admitted = admit(ssl, &mut session, &here);
+    let is_unwanted =
+        here.version != SslVersion::TLS1_3 && !Connection::of(ssl)?.policy().gives_tls12_tickets();
+    let admitted = match is_unwanted {
+        true => Err(Reason::Tls12Ticket),
+        false => admit(ssl, &identity, &mut session, &here),
+    };
     let connection = Connection::of_mut(ssl)?;
     match admitted {
-        Ok(stamp) => {
-            connection.supply(Source::Ticket, stamp, ffi::credential(&session));
+        Ok(admitted) => {
+            connection.supply(Source::Ticket, admitted.stamp, ffi::credential(&session));
+            connection.offer_mut()?.set_passed(admitted.passed);
         }
         Err(reason) => {
             connection.decline_candidate(&identity, reason);

@@ -10,6 +10,10 @@ pub(super) struct Tickets {
     /// Which of our callbacks for them OpenSSL has called.
     generated: bool,
     sealed: bool,
+    /// A stateful one is to be called off, by having it sealed.
+    withheld: bool,
+    /// Whether our message callback has seen a ClientHello.
+    hello: bool,
 }
 
 impl Tickets {
@@ -29,6 +33,24 @@ impl Tickets {
         self.generated = true;
     }
 
+    /// A stateful ticket is to be called off.
+    pub(super) fn withhold(&mut self) {
+        self.withheld = true;
+    }
+
+    pub(super) fn take_withheld(&mut self) -> bool {
+        std::mem::take(&mut self.withheld)
+    }
+
+    /// A ClientHello has come, and we have seen it.
+    pub(super) fn note_hello(&mut self) {
+        self.hello = true;
+    }
+
+    pub(super) fn has_seen_hello(&self) -> bool {
+        self.hello
+    }
+
     /// OpenSSL has called our callback for a ticket that is to be sealed. Whether it called the one before,
     /// which stamps the session.
     pub(super) fn note_sealed(&mut self) -> bool {
@@ -44,7 +66,7 @@ impl Tickets {
         if sealed && !self.sealed {
             owner.notice(Setting::TicketKeyCallback);
         }
-        if self.generated && self.sealed == owner.policy().keys().is_some() {
+        if self.generated && self.sealed == sealed {
             owner.note_our_tickets();
         }
     }

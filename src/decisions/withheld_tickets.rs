@@ -14,7 +14,7 @@ pub(super) fn withhold_ended(ssl: &mut SslRef) {
     let is_ended = |session| {
         has_ended(session)
             // More cannot be sealed, which would be fatal.
-            && ffi::session_to_der(session, 0).is_some_and(|der| der.as_bytes().len() <= 0xff00)
+            && ffi::session_to_der(session, 0, 0).is_some_and(|der| der.as_bytes().len() <= 0xff00)
     };
     if ssl.version2() == Some(SslVersion::TLS1_3)
         && ffi::has_option(ssl, sys::SSL_OP_NO_TICKET)
@@ -24,6 +24,9 @@ pub(super) fn withhold_ended(ssl: &mut SslRef) {
         && ssl.session().is_some_and(is_ended)
     {
         ffi::set_no_ticket(ssl, false);
+        if let Some(connection) = Connection::of_mut(ssl) {
+            connection.tickets_mut().withhold();
+        }
     }
 }
 

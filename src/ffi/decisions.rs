@@ -16,6 +16,9 @@ pub(crate) trait Decisions: Sync {
     /// A handshake starts, or goes on.
     fn started(&self, ssl: &mut SslRef);
 
+    /// A ClientHello has come, which OpenSSL makes nothing of yet: the whole message.
+    fn greeted(&self, ssl: &mut SslRef, message: &[u8]);
+
     /// OpenSSL says that a handshake is done. `session` is the connection's.
     fn done(&self, ssl: &mut SslRef, session: Option<SessionMut<'_>>);
 

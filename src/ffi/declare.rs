@@ -1,6 +1,6 @@
 //! What OpenSSL has and `openssl-sys` does not declare.
 
-use std::ffi::{c_char, c_int, c_long, c_uchar, c_uint, c_void};
+use std::ffi::{c_char, c_int, c_long, c_uchar, c_uint, c_ulong, c_void};
 
 use openssl_sys as sys;
 
@@ -33,9 +33,16 @@ pub(super) type DecryptTicketCallback = unsafe extern "C" fn(
     *mut c_void,
 ) -> c_int;
 
+pub(super) type MessageCallback =
+    unsafe extern "C" fn(c_int, c_int, c_int, *const c_void, usize, *mut sys::SSL, *mut c_void);
+
 // From openssl/ssl.h, equal in 3.0 to 4.0.
 pub(super) const SSL_CB_HANDSHAKE_START: c_int = 0x10;
 pub(super) const SSL_CB_HANDSHAKE_DONE: c_int = 0x20;
+pub(super) const SSL3_RT_HANDSHAKE: c_int = 22;
+pub(super) const SSL3_MT_CLIENT_HELLO: u8 = 1;
+pub(super) const SSL_CTRL_CERT_FLAGS: c_int = 99;
+pub(super) const SSL_CERT_FLAG_SUITEB_128_LOS: c_long = 0x3_0000;
 pub(super) const SSL_CTRL_GET_SESS_CACHE_MODE: c_int = 45;
 pub(super) const SSL_CB_READ_ALERT: c_int = 0x4004;
 pub(super) const SSL_CB_WRITE_ALERT: c_int = 0x4008;
@@ -114,6 +121,37 @@ unsafe extern "C" {
         to: *mut sys::X509_VERIFY_PARAM,
         from: *const sys::X509_VERIFY_PARAM,
     ) -> c_int;
+    pub(super) fn X509_VERIFY_PARAM_get_inh_flags(param: *const sys::X509_VERIFY_PARAM) -> u32;
+    pub(super) fn X509_VERIFY_PARAM_set_inh_flags(
+        param: *mut sys::X509_VERIFY_PARAM,
+        flags: u32,
+    ) -> c_int;
+    #[cfg(openssl350)]
+    pub(super) fn X509_VERIFY_PARAM_get_purpose(param: *const sys::X509_VERIFY_PARAM) -> c_int;
+    pub(super) fn X509_STORE_lock(store: *mut sys::X509_STORE) -> c_int;
+    pub(super) fn X509_STORE_unlock(store: *mut sys::X509_STORE) -> c_int;
+    pub(super) fn X509_OBJECT_get0_X509_CRL(object: *const sys::X509_OBJECT) -> *mut sys::X509_CRL;
+    pub(super) fn X509_STORE_CTX_get0_param(
+        context: *const sys::X509_STORE_CTX,
+    ) -> *mut sys::X509_VERIFY_PARAM;
+    pub(super) fn X509_STORE_CTX_set_flags(context: *mut sys::X509_STORE_CTX, flags: c_ulong);
+    pub(super) fn X509_STORE_CTX_set_default(
+        context: *mut sys::X509_STORE_CTX,
+        name: *const c_char,
+    ) -> c_int;
+    pub(super) fn X509_STORE_CTX_set_ex_data(
+        context: *mut sys::X509_STORE_CTX,
+        index: c_int,
+        data: *mut c_void,
+    ) -> c_int;
+    pub(super) fn X509_STORE_CTX_set_verify_cb(
+        context: *mut sys::X509_STORE_CTX,
+        callback: Option<VerifyCallback>,
+    );
+    pub(super) fn SSL_CTX_set_msg_callback(
+        ctx: *mut sys::SSL_CTX,
+        callback: Option<MessageCallback>,
+    );
     pub(super) fn X509_VERIFY_PARAM_get_depth(param: *const sys::X509_VERIFY_PARAM) -> c_int;
     pub(super) fn X509_VERIFY_PARAM_get_hostflags(param: *const sys::X509_VERIFY_PARAM) -> c_uint;
     pub(super) fn X509_VERIFY_PARAM_get0_host(

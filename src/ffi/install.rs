@@ -14,12 +14,21 @@ use super::declare::*;
 use super::trampolines::{
     allow_early_data, decrypt_ticket, generate_ticket, get_session, new_session, ticket_key,
 };
-use super::{info, ticket};
+use super::{info, message, ticket};
+
+/// What is asked of us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Asked {
+    /// The keys of tickets.
+    pub(crate) keys: bool,
+    /// Which of two kinds of tickets is for whom, which a ClientHello tells.
+    pub(crate) hellos: bool,
+}
 
 /// Makes what the callbacks need, so that nothing fails once something has been set.
-pub(crate) fn prepare(settings: &Settings) -> Result<(), ErrorStack> {
+pub(crate) fn prepare(asked: Asked) -> Result<(), ErrorStack> {
     info::prepare()?;
-    if !settings.no_ticket {
+    if asked.keys {
         ticket::prepare()?;
     }
     Ok(())
@@ -29,10 +38,14 @@ pub(crate) fn prepare(settings: &Settings) -> Result<(), ErrorStack> {
 pub(crate) fn install(
     builder: &mut SslContextBuilder,
     settings: &Settings,
+    asked: Asked,
     decisions: &'static dyn Decisions,
 ) {
     set_decisions(decisions);
     info::install(builder);
+    if asked.hellos {
+        message::install(builder);
+    }
     let context = builder.as_ptr();
     let session = settings.session_callbacks;
     // SAFETY: `context` is live, and so is a callback: a function.

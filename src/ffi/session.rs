@@ -11,12 +11,16 @@ use super::declare::*;
 use super::secret::Secret;
 use super::session_mut::OwnedSession;
 
-/// The DER of a session, after `room` bytes of zero for what goes before it.
-pub(crate) fn session_to_der(session: &SslSessionRef, room: usize) -> Option<Secret> {
+/// The DER of a session, between so many bytes of zero for what goes before and after it.
+pub(crate) fn session_to_der(
+    session: &SslSessionRef,
+    before: usize,
+    after: usize,
+) -> Option<Secret> {
     // SAFETY: without an output OpenSSL only computes the length.
     let len = unsafe { sys::i2d_SSL_SESSION(session.as_ptr(), ptr::null_mut()) };
-    let mut der = Secret::zeroed(room + usize::try_from(len).ok()?);
-    let mut end = der.as_mut_bytes()[room..].as_mut_ptr();
+    let mut der = Secret::zeroed(before + usize::try_from(len).ok()? + after);
+    let mut end = der.as_mut_bytes()[before..].as_mut_ptr();
     // SAFETY: `end` points to as many writable bytes as OpenSSL just said that it writes.
     let written = unsafe { sys::i2d_SSL_SESSION(session.as_ptr(), &mut end) };
     (written == len && len > 0).then_some(der)
@@ -59,7 +63,7 @@ pub(crate) fn copy_session(session: &SslSessionRef) -> Option<OwnedSession> {
 /// no external pre-shared key that was made of bytes.
 pub(crate) fn has_ticket_age(session: &SslSessionRef) -> bool {
     const TICK_AGE_ADD: u8 = 0xa0 | 14;
-    let Some(der) = session_to_der(session, 0) else {
+    let Some(der) = session_to_der(session, 0, 0) else {
         return true;
     };
     let (_, mut fields, _) = tlv(der.as_bytes()).unwrap_or_default();
@@ -72,6 +76,12 @@ pub(crate) fn has_ticket_age(session: &SslSessionRef) -> bool {
     false
 }
 
+/// The element that DER begins with, whole, and what follows it.
+pub(crate) fn first_element(der: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (.., rest) = tlv(der)?;
+    Some(der.split_at(der.len() - rest.len()))
+}
+
 /// The tag and the content of the element that DER begins with, and what follows it.
 fn tlv(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&[tag, first], rest) = der.split_first_chunk()?;
@@ -79,6 +89,9 @@ fn tlv(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
         short @ ..0x80 => (short, rest),
         long => {
             let (bytes, rest) = rest.split_at_checked(long - 0x80)?;
+            if bytes.len() > 4 {
+                return None;
+            }
             let len = bytes
                 .iter()
                 .fold(0, |len, byte| len << 8 | usize::from(*byte));

@@ -13,13 +13,18 @@ use openssl_sys as sys;
 use super::authorities::ca_store;
 use super::declare::*;
 
-/// Takes the IP address that a certificate must have, if it must, out of verify parameters. That there is none
-/// OpenSSL says by an error in its queue.
+/// Takes the IP address that a certificate must have, if it must, out of verify parameters.
 pub(crate) fn take_address(param: &mut X509VerifyParamRef) -> Option<Vec<u8>> {
-    // SAFETY: reads live parameters; what it makes is ours.
-    let text = unsafe { X509_VERIFY_PARAM_get1_ip_asc(param.as_ptr()) };
+    let address = address_in(param);
     // SAFETY: empties a field of live parameters.
     unsafe { sys::X509_VERIFY_PARAM_set1_ip(param.as_ptr(), ptr::null(), 0) };
+    address
+}
+
+/// The IP address that a certificate must have, as text. That there is none OpenSSL says by an error in its queue.
+pub(super) fn address_in(param: &X509VerifyParamRef) -> Option<Vec<u8>> {
+    // SAFETY: reads live parameters; what it makes is ours.
+    let text = unsafe { X509_VERIFY_PARAM_get1_ip_asc(param.as_ptr()) };
     if text.is_null() {
         return None;
     }
@@ -28,6 +33,20 @@ pub(crate) fn take_address(param: &mut X509VerifyParamRef) -> Option<Vec<u8>> {
     // SAFETY: frees it, once.
     unsafe { sys::OPENSSL_free(text.cast()) };
     Some(bytes)
+}
+
+/// A copy of the parameters that a connection itself has.
+pub(super) fn own_param(ssl: &SslRef) -> Option<X509VerifyParam> {
+    let copy = X509VerifyParam::new().ok()?;
+    // SAFETY: reads a field of a live SSL.
+    let own = unsafe { sys::SSL_get0_param(ssl.as_ptr()) };
+    // SAFETY: copies from live parameters into ours.
+    let done = unsafe { X509_VERIFY_PARAM_set1(copy.as_ptr(), own) };
+    // SAFETY: reads a field of live parameters.
+    let inheritance = unsafe { X509_VERIFY_PARAM_get_inh_flags(own) };
+    // SAFETY: sets a field of ours.
+    unsafe { X509_VERIFY_PARAM_set_inh_flags(copy.as_ptr(), inheritance) };
+    (done == 1).then_some(copy)
 }
 
 /// The parameters that a connection's client is verified by, but for hosts and mail, as OpenSSL puts them together:

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::knobs::ClientCertificates;
 #[cfg(feature = "tokio")]
 use super::knobs::DEFAULT_LOOKUP_DEADLINE;
 use super::resumption::Resumption;
@@ -82,20 +81,6 @@ impl Resumption {
         self
     }
 
-    /// Whether sessions of clients with a certificate are resumed;
-    /// [`Resume`](ClientCertificates::Resume) by default. Raw public keys (RFC 7250) count as certificates.
-    ///
-    /// On a resumed connection `ssl.peer_certificate()` is the certificate that was verified in the
-    /// full handshake; `ssl.peer_cert_chain()` is `None` or empty, because a session keeps no more.
-    ///
-    /// OpenSSL does not verify a certificate again when it resumes: one that was revoked keeps
-    /// working until its session ends, unless [`forget_client`](Self::forget_client) is called.
-    #[must_use]
-    pub fn client_certificates(mut self, resume: ClientCertificates) -> Self {
-        self.knobs.client_certificates = resume;
-        self
-    }
-
     /// Sessions whose full handshake began in or before the second of `time` are not resumed; none
     /// by default.
     ///
@@ -111,8 +96,9 @@ impl Resumption {
     ///
     /// It is taken out of the store as it is looked up, so that of many connections that offer it,
     /// on any host, at most one resumes; the resumed connection brings the next session. For the
-    /// stateful mode and a store whose [`take`](crate::SessionStore::take) is atomic
-    /// ([`Error::SingleUse`](crate::Error::SingleUse) otherwise). TLS 1.2 sessions stay usable:
+    /// stateful and the hybrid mode and a store whose [`take`](crate::SessionStore::take) is atomic
+    /// ([`Error::SingleUse`](crate::Error::SingleUse) otherwise). In hybrid mode it is about clients with a
+    /// certificate, whose sessions are in the store; a sealed ticket resumes more than once. TLS 1.2 sessions stay usable:
     /// their ids are sent in clear, and who saw one could use it up.
     ///
     /// A client that offers one ticket at several connections resumes one of them; the others are full handshakes.

@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use openssl::ssl::SslVersion;
 
-use super::stats::{EARLY, Handshakes, REASONS, SOURCES, Stats, StoreStats, TicketStats};
+use super::stats::{
+    CertificateStats, EARLY, Handshakes, REASONS, SOURCES, Stats, StoreStats, TicketStats,
+};
 use crate::keys::Standing;
 use crate::outcome::{EarlyData, Handshake, Outcome};
 
@@ -43,6 +45,8 @@ pub(crate) struct Counters {
     pub(crate) overridden: Counter,
     pub(crate) failed_closed: Counter,
     early: [Counter; EARLY],
+    pub(crate) looks: Counter,
+    pub(crate) data_failures: Counter,
 }
 
 #[derive(Debug, Default)]
@@ -126,6 +130,11 @@ impl Counters {
                 key_age: None,
                 key_failures: 0,
                 key_failing: false,
+            },
+            certificates: CertificateStats {
+                looks: self.looks.get(),
+                data_failures: self.data_failures.get(),
+                ..CertificateStats::default()
             },
             overridden: self.overridden.get(),
             failed_closed: self.failed_closed.get(),

@@ -102,9 +102,17 @@ impl Resumption {
         match () {
             () if self.max_early_data() == 0 => None,
             () if self.is_off() => Some("a mode in which sessions resume"),
-            () if self.knobs.single_use || self.knobs.early.register.is_some() => None,
+            () if self.knobs.early.register.is_some() => None,
+            // A sealed ticket can be used again.
+            () if self.knobs.single_use && self.keys().is_none() => None,
+            () if self.keys().is_some() => Some("a replay register (Resumption::replay_register)"),
             () => Some("a replay register (Resumption::replay_register), or single_use"),
         }
+    }
+
+    /// Whether single use is all that keeps early data from being accepted twice.
+    pub(crate) fn has_no_register(&self) -> bool {
+        self.knobs.early.register.is_none()
     }
 
     /// Whether early data is taken, if it is new.
@@ -116,7 +124,7 @@ impl Resumption {
     /// Whether anything is asked in a handshake that may take its time.
     #[cfg(feature = "tokio")]
     pub(crate) fn asks_somebody(&self) -> bool {
-        self.store().is_some() || self.takes_early_data()
+        self.store().is_some() || self.takes_early_data() || self.asks_about_clients()
     }
 
     /// Whether the early data that came with this client random is new: as far as the register knows, which takes it down;

@@ -9,12 +9,12 @@ use openssl::sha::Sha256;
 use super::counters::Counters;
 use super::decoded::Decoded;
 use super::forgotten::Forgotten;
-use super::knobs::{ClientCertificates, Knobs};
+use super::knobs::Knobs;
 use super::late_demands::LateDemands;
 use super::mode::Mode;
 use super::resumption::Resumption;
 use crate::base::unix_seconds;
-use crate::ffi::{self, Settings};
+use crate::ffi::{self, Asked, Settings};
 use crate::keys::TicketKeys;
 use crate::outcome::Outcome;
 use crate::session::{self, Binding};
@@ -33,11 +33,13 @@ impl Resumption {
     pub(crate) fn lacks_for_single_use(&self) -> Option<&'static str> {
         match &self.mode {
             _ if !self.knobs.single_use => None,
-            Mode::Stateful(store) if store.takes_once() => None,
-            Mode::Stateful(_) => Some("a store whose `take` is atomic (`takes_once`)"),
-            _ => {
-                Some("the stateful mode (for early data in another one a replay register will do)")
+            Mode::Stateful(store) | Mode::Hybrid(store, _) if store.takes_once() => None,
+            Mode::Stateful(_) | Mode::Hybrid(..) => {
+                Some("a store whose `take` is atomic (`takes_once`)")
             }
+            _ => Some(
+                "a mode with a store (for early data in another one a replay register will do)",
+            ),
         }
     }
 
@@ -111,10 +113,6 @@ impl Resumption {
             .fetch_max(self.knobs.lifetime.as_secs(), Relaxed);
     }
 
-    pub(crate) fn resumes_certificates(&self) -> bool {
-        self.knobs.client_certificates == ClientCertificates::Resume
-    }
-
     pub(crate) fn cutoff(&self) -> Option<u64> {
         self.knobs
             .not_before
@@ -137,6 +135,28 @@ impl Resumption {
 
     /// What the policy sets on a context.
     pub(crate) fn settings(&self) -> Settings {
-        self.mode.settings(self.knobs.tickets)
+        self.mode
+            .settings(self.knobs.tickets, self.knobs.tls12_tickets)
+    }
+
+    /// Whether tickets of two kinds are given out, or of one kind in TLS 1.3 alone.
+    pub(crate) fn reads_hellos(&self) -> bool {
+        match self.mode {
+            Mode::Hybrid(..) => true,
+            Mode::Stateless(_) => !self.knobs.tls12_tickets,
+            Mode::Stateful(_) | Mode::Off => false,
+        }
+    }
+
+    /// What OpenSSL is to ask.
+    pub(crate) fn asked(&self) -> Asked {
+        Asked {
+            keys: self.keys().is_some(),
+            hellos: self.reads_hellos(),
+        }
+    }
+
+    pub(crate) fn gives_tls12_tickets(&self) -> bool {
+        self.knobs.tls12_tickets
     }
 }

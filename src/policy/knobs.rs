@@ -3,8 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use openssl::ssl::SslRef;
+
 use crate::base::DropShield;
 use crate::outcome::Outcome;
+use crate::session::ReturningClient;
 use crate::store::ReplayRegister;
 
 pub(super) const DEFAULT_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
@@ -22,6 +25,9 @@ pub(crate) struct Knobs {
     pub(super) tickets: Option<u8>,
     pub(super) generation: Arc<[u8]>,
     pub(super) client_certificates: ClientCertificates,
+    pub(super) admit: Option<AdmitHook>,
+    pub(super) session_data: Option<DataHook>,
+    pub(super) tls12_tickets: bool,
     pub(super) not_before: Option<SystemTime>,
     pub(super) single_use: bool,
     pub(crate) strict: bool,
@@ -41,6 +47,9 @@ impl Default for Knobs {
             tickets: None,
             generation: Arc::from([]),
             client_certificates: ClientCertificates::default(),
+            admit: None,
+            session_data: None,
+            tls12_tickets: true,
             not_before: None,
             single_use: false,
             strict: false,
@@ -54,14 +63,34 @@ impl Default for Knobs {
     }
 }
 
-/// Whether sessions of clients with a certificate are resumed.
+/// What becomes of sessions of clients with a certificate.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ClientCertificates {
-    /// They are, until the certificate's `notAfter` at most.
+    /// They are resumed, until the certificate's `notAfter` at most. Nobody looks at the certificate again: one that was
+    /// revoked resumes until its session ends.
     #[default]
     Resume,
-    /// They are not: each connection verifies the certificate anew.
+    /// They are resumed if the certificate passes what a full handshake would ask of it now: the trust store with its
+    /// revocation lists, flags, purpose and depth, the connection's verify parameters, its security level, its verify
+    /// callback. What does not pass is declined ([`Reason::NotTrusted`](crate::Reason::NotTrusted)), and the full
+    /// handshake that follows decides by its own rules.
+    ///
+    /// The certificates that a client sent beside its own are needed for that. They are kept in memory and in
+    /// the store; a host that does not have them does a full handshake
+    /// ([`Reason::UnknownChain`](crate::Reason::UnknownChain)).
+    ///
+    /// A look takes about 200 µs (P-256). Its verdict is remembered, for 65,536 full handshakes at a time, until the
+    /// trust store gets another certificate or revocation list, a list or a certificate ends, or
+    /// [`trust_changed`](crate::Resumption::trust_changed) is called.
+    ///
+    /// A certificate that did not verify in the full handshake, and that a callback let pass, is not resumed, nor is a raw public key (RFC 7250).
+    /// Nor is a certificate where the connection asks for none when its session is looked up, unless a full handshake of the same server
+    /// name has shown, since this process began, what a server name callback demands. Should such a callback demand more
+    /// than before, a connection that has resumed by then is failed, once
+    /// ([`Stats::failed_closed`](crate::Stats::failed_closed)); the next is full.
+    Verify,
+    /// They are not resumed: each connection verifies the certificate anew.
     Never,
 }
 
@@ -82,6 +111,10 @@ impl Default for Early {
         }
     }
 }
+
+pub(super) type AdmitHook = DropShield<Arc<dyn Fn(&ReturningClient<'_>) -> bool + Send + Sync>>;
+
+pub(super) type DataHook = DropShield<Arc<dyn Fn(&SslRef) -> Option<Vec<u8>> + Send + Sync>>;
 
 pub(super) type Hook = DropShield<Arc<dyn Fn(&Outcome) + Send + Sync>>;
 

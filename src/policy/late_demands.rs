@@ -5,10 +5,12 @@
 //! server name are held against them when they are looked up.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
 
 use lru::LruCache;
 use parking_lot::Mutex;
 
+use crate::ffi::Verifier;
 use crate::outcome::Reason;
 use crate::session::{Binding, Demand, Stamp};
 
@@ -24,10 +26,12 @@ pub(crate) struct LateDemands {
 }
 
 /// What was demanded of a client, and if it was late, until which second that is remembered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Demanded {
     pub(crate) demand: Demand,
     pub(crate) until: Option<u64>,
+    /// What a certificate was verified with, as long as the context is there whose it is.
+    pub(crate) verifier: Weak<Verifier>,
 }
 
 impl Demanded {
@@ -56,19 +60,33 @@ impl LateDemands {
     /// no such demand.
     pub(crate) fn note(&self, binding: Binding, seen: Demanded, now: u64) {
         let mut names = self.names.lock();
-        let known = names.get(&binding).copied();
-        let known = known.filter(|known| known.is_late(now) && seen.until.is_none());
-        names.put(binding, known.unwrap_or(seen));
+        let late = seen.until.is_some();
+        let known = names
+            .get(&binding)
+            .filter(|known| known.is_late(now) && !late);
+        let demanded = match known {
+            Some(known) => Demanded {
+                verifier: seen.verifier,
+                ..known.clone()
+            },
+            None => seen,
+        };
+        names.put(binding, demanded);
         if names.len() > MAX_NAMES {
             names.pop_lru();
         }
-        if seen.until.is_some() {
+        if late {
             self.any.store(true, Relaxed);
         }
     }
 
     fn seen(&self, binding: &Binding) -> Option<Demanded> {
-        self.names.lock().get(binding).copied()
+        self.names.lock().get(binding).cloned()
+    }
+
+    /// What certificates of clients of this name were verified with last.
+    pub(crate) fn verifier(&self, binding: &Binding) -> Option<Arc<Verifier>> {
+        self.names.lock().get(binding)?.verifier.upgrade()
     }
 }
 
@@ -116,6 +134,8 @@ mod tests {
                 None => ClientIs::Anonymous,
                 Some(_) => ClientIs::Verified,
             },
+            lineage: [0; 16],
+            chain: None,
         }
     }
 
@@ -126,7 +146,12 @@ mod tests {
     };
 
     fn note(demands: &LateDemands, name: usize, demand: Demand, until: Option<u64>, now: u64) {
-        demands.note(stamp(name, None).binding, Demanded { demand, until }, now);
+        let seen = Demanded {
+            demand,
+            until,
+            verifier: Weak::new(),
+        };
+        demands.note(stamp(name, None).binding, seen, now);
     }
 
     #[test]
@@ -172,7 +197,7 @@ mod tests {
         (0..=MAX_NAMES).for_each(|name| note(&demands, name, DEMAND, Some(100), 0));
         assert_eq!(demands.names.lock().len(), MAX_NAMES);
         let seen = |name| demands.seen(&stamp(name, None).binding);
-        assert_eq!(seen(0), None, "the oldest has gone");
+        assert!(seen(0).is_none(), "the oldest has gone");
         assert!(seen(1).is_some());
     }
 }

@@ -34,8 +34,8 @@ impl Mode {
         }
     }
 
-    /// The table of modes, as settings of a context.
-    pub(super) fn settings(&self, tickets: Option<u8>) -> Settings {
+    /// The table of modes, as settings of a context. `tls12_tickets` is whether sealed ones are for TLS 1.2 too.
+    pub(super) fn settings(&self, tickets: Option<u8>, tls12_tickets: bool) -> Settings {
         let tickets = |default| usize::from(tickets.unwrap_or(default));
         let with_store = SslSessionCacheMode::SERVER
             | SslSessionCacheMode::NO_INTERNAL
@@ -43,8 +43,9 @@ impl Mode {
         let without_store = SslSessionCacheMode::NO_INTERNAL;
         let (no_ticket, cache_mode, num_tickets) = match self {
             Self::Stateful(_) => (true, with_store, tickets(1)),
-            Self::Stateless(_) => (false, without_store, tickets(2)),
-            Self::Hybrid(..) => (false, with_store, tickets(2)),
+            // Which are for TLS 1.3 only is decided for each connection.
+            Self::Stateless(_) => (!tls12_tickets, without_store, tickets(2)),
+            Self::Hybrid(..) => (!tls12_tickets, with_store, tickets(2)),
             Self::Off => (true, without_store, 0),
         };
         Settings {

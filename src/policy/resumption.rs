@@ -19,7 +19,8 @@ use crate::store::SessionStore;
 /// |---|---|---|---|---|
 /// | TLS 1.2, client with ticket extension | session id → store | ticket | ticket | full |
 /// | TLS 1.2, client without | session id → store | full | session id → store | full |
-/// | TLS 1.3 | 32-byte stateful ticket → store | ticket | ticket | full, no tickets sent |
+/// | TLS 1.3, client without certificate | 32-byte ticket → store | ticket | ticket | full, no tickets sent |
+/// | TLS 1.3, client with certificate | 32-byte ticket → store | ticket | 32-byte ticket → store | full, no tickets sent |
 ///
 /// A policy is applied to contexts with
 /// [`set_resumption`](crate::SslContextBuilderExt::set_resumption), which copies the mode and the
@@ -70,7 +71,16 @@ impl Resumption {
         Self::new(Mode::Stateless(keys))
     }
 
-    /// Tickets for clients that take them, `store` for TLS 1.2 clients that do not.
+    /// Tickets for clients that take them; `store` for TLS 1.3 clients with a certificate (or raw public key), whose tickets would carry it back
+    /// and forth, and for TLS 1.2 clients without tickets, or all of them with
+    /// [`tls12_tickets(false)`](Self::tls12_tickets).
+    ///
+    /// In TLS 1.2 the choice falls before the client's certificate is known, so a client with one gets a ticket with the
+    /// certificate in it. A client may come back with either kind at any host that has the keys and the store.
+    ///
+    /// To tell the two kinds of TLS 1.3 tickets apart the message callback of the context is taken
+    /// (`SSL_CTX_set_msg_callback`, which the `openssl` crate does not set), and `SSL_OP_NO_TICKET` of each connection is
+    /// switched as its client needs. Should another message callback be set afterwards, 32-byte tickets are declined.
     ///
     /// Clears `SSL_OP_NO_TICKET` and sets the session cache mode
     /// `SERVER | NO_INTERNAL | NO_AUTO_CLEAR`.
@@ -133,6 +143,9 @@ impl Resumption {
         stats.store.usage = self
             .store()
             .and_then(|store| catch(AssertUnwindSafe(|| store.usage())).flatten());
+        stats.certificates.verdicts = self.shared.verdicts.len();
+        let (chains, bytes) = self.shared.chains.usage();
+        (stats.certificates.chains, stats.certificates.chain_bytes) = (chains, bytes);
         if let Some(keys) = self.keys() {
             stats.tickets.key_age = keys.age(SystemTime::now());
             stats.tickets.key_failures = keys.failures();
@@ -169,6 +182,9 @@ impl fmt::Debug for Resumption {
             .field("lifetime", &knobs.lifetime)
             .field("tickets", &knobs.tickets)
             .field("client_certificates", &knobs.client_certificates)
+            .field("admit_client", &knobs.admit.is_some())
+            .field("session_data", &knobs.session_data.is_some())
+            .field("tls12_tickets", &knobs.tls12_tickets)
             .field("not_before", &knobs.not_before)
             .field("single_use", &knobs.single_use)
             .field("strict", &knobs.strict)

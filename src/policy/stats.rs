@@ -28,6 +28,8 @@ pub struct Stats {
     pub store: StoreStats,
     /// What became of tickets.
     pub tickets: TicketStats,
+    /// What was asked about client certificates, and is kept of them.
+    pub certificates: CertificateStats,
     /// Settings of contexts that were found changed after `set_resumption`, each counted once a context.
     ///
     /// At a context's first handshake: the `NO_TICKET` option, the session cache mode, the session
@@ -110,6 +112,7 @@ impl fmt::Debug for Stats {
             .field("resumed", &resumed)
             .field("store", &self.store)
             .field("tickets", &self.tickets)
+            .field("certificates", &self.certificates)
             .field("overridden", &self.overridden)
             .field("failed_closed", &self.failed_closed)
             .field("early_data", &early)
@@ -167,6 +170,24 @@ pub struct StoreStats {
     pub late: u64,
     /// What the store says of itself; `None` if it says nothing, or the mode has no store.
     pub usage: Option<Usage>,
+}
+
+/// What was asked about client certificates when their sessions were to be resumed, and what is kept of them in memory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CertificateStats {
+    /// Looks: certificates that were verified again, because no verdict was remembered that still held
+    /// ([`ClientCertificates::Verify`](crate::ClientCertificates::Verify)).
+    pub looks: u64,
+    /// Verdicts that are remembered, 65,536 at most.
+    pub verdicts: usize,
+    /// Chains that are kept: sets of certificates that clients sent beside their own.
+    pub chains: usize,
+    /// The bytes of memory that these count as, 8 MiB at most.
+    pub chain_bytes: usize,
+    /// Calls of the hook for [`session_data`](crate::Resumption::session_data) that gave none because it panicked or
+    /// returned too much.
+    pub data_failures: u64,
 }
 
 /// What became of tickets. What is counted by handshakes is counted when they complete, once each.

@@ -10,7 +10,7 @@ use super::resumption::Resumption;
 use crate::base::catch;
 use crate::ffi::{self, OwnedSession};
 use crate::outcome::Reason;
-use crate::session::{self, Session, SessionKey, StoreError};
+use crate::session::{self, Chain, Session, SessionKey, Stamp, StoreError};
 
 /// A store call that takes this long is counted as slow.
 const SLOW: Duration = Duration::from_millis(10);
@@ -99,6 +99,7 @@ impl Resumption {
             return Some(copy);
         }
         let session = session::decode(key, id, record)?;
+        self.note_chain(&session, record);
         if ffi::peer_certificate(&session).is_some() {
             self.counters().decoded.add_one();
             if let Some(decoded) = self.to_keep(&session, record) {
@@ -106,6 +107,20 @@ impl Resumption {
             }
         }
         Some(session)
+    }
+
+    /// Keeps the chain that came with a session from the store, where another host may have put it.
+    fn note_chain(&self, session: &SslSessionRef, record: &Session) {
+        let der = session::chain_in(record);
+        if der.is_empty() {
+            return;
+        }
+        let hash = Stamp::from_bytes(ffi::appdata(session)).and_then(|stamp| stamp.chain);
+        if let Some(hash) = hash.filter(|hash| self.chains().get(hash).is_none()) {
+            if let Some(chain) = Chain::from_der(der, &hash) {
+                self.chains().keep(chain);
+            }
+        }
     }
 
     /// This session as it is kept decoded, if it is dear to decode and small enough.

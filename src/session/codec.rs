@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use super::chain::Chain;
 use super::key::SessionKey;
 use super::record::{HEADER, Session};
 use super::stamp::expires_at;
@@ -14,30 +15,38 @@ const ID_LEN: usize = 32;
 const CHECKSUM_LEN: usize = 8;
 
 /// The record of a session: when it ends, a checksum, and its DER without what is known otherwise: the
-/// id, which who asks for it has, and the timeout, which is the end less the time it was made. It is written
-/// in one place, so that there are no copies to wipe.
-pub(crate) fn encode(key: &SessionKey, session: &mut SessionMut<'_>) -> Option<Session> {
+/// id, which who asks for it has, and the timeout, which is the end less the time it was made. The certificates of its
+/// chain follow. It is written in one place, so that there are no copies to wipe.
+pub(crate) fn encode(
+    key: &SessionKey,
+    session: &mut SessionMut<'_>,
+    chain: Option<&Chain>,
+) -> Option<Session> {
+    let chain = chain.map_or(&[][..], Chain::der);
     let id: [u8; ID_LEN] = session.id().try_into().ok()?;
     let timeout = u64::try_from(session.timeout()).ok()?;
     let ends = expires_at(session);
     session.set_id(&[]);
     session.set_timeout(0);
-    let record = ffi::session_to_der(session, HEADER + CHECKSUM_LEN);
+    let record = ffi::session_to_der(session, HEADER + CHECKSUM_LEN, chain.len());
     session.set_id(&id);
     session.set_timeout(timeout);
     let mut record = record?;
-    let (check, der) = record.as_mut_bytes()[HEADER..].split_first_chunk_mut()?;
-    *check = checksum(key, ends, der);
+    let (check, body) = record.as_mut_bytes()[HEADER..].split_first_chunk_mut()?;
+    let end = body.len() - chain.len();
+    body[end..].copy_from_slice(chain);
+    *check = checksum(key, ends, body);
     Some(Session::with_header(ends, record))
 }
 
 /// The session in a record, which has this id.
 pub(crate) fn decode(key: &SessionKey, id: &[u8], record: &Session) -> Option<OwnedSession> {
-    let (check, der) = record.payload().split_first_chunk()?;
+    let (check, body) = record.payload().split_first_chunk()?;
     let ends = record.expires_at();
-    if *check != checksum(key, ends, der) {
+    if *check != checksum(key, ends, body) {
         return None;
     }
+    let (der, _) = ffi::first_element(body)?;
     let mut session = ffi::session_from_der(der)?;
     let made = u64::try_from(session.time()).ok()?;
     let mut writing = session.as_mut();
@@ -46,11 +55,18 @@ pub(crate) fn decode(key: &SessionKey, id: &[u8], record: &Session) -> Option<Ow
     Some(session)
 }
 
+/// The DER of the chain in a record that [`decode`] has decoded.
+pub(crate) fn chain_in(record: &Session) -> &[u8] {
+    let body = record.payload().get(CHECKSUM_LEN..);
+    let (_, chain) = body.and_then(ffi::first_element).unwrap_or_default();
+    chain
+}
+
 /// Tells a record that was damaged, or stored under another key, before OpenSSL sees it: a session
 /// with a damaged or another's secret breaks the handshake. It is no protection against a store that
 /// wants to deceive: that one can compute it.
 ///
-/// The first 8 bytes of the key, a hash of the id, masked with a hash of the end and the DER by words: any
+/// The first 8 bytes of the key, a hash of the id, masked with a hash of the end and what follows by words: any
 /// change within one word shows, because each step can be undone.
 fn checksum(key: &SessionKey, ends: SystemTime, der: &[u8]) -> [u8; CHECKSUM_LEN] {
     let key = key.as_bytes().first_chunk().expect("8 is less than 32");
@@ -91,7 +107,7 @@ mod tests {
         let mut session = session();
         let der = session.to_der().unwrap();
         let key = SessionKey::derive(b"", true, session.id());
-        let record = encode(&key, &mut session.as_mut()).unwrap();
+        let record = encode(&key, &mut session.as_mut(), None).unwrap();
         assert_eq!(session.to_der().unwrap(), der, "it is as it was");
         assert_eq!(unix_seconds(record.expires_at()), 1_700_086_399);
 
@@ -103,7 +119,7 @@ mod tests {
     fn a_session_that_ends_before_it_was_made_is_none() {
         let mut session = session();
         let key = SessionKey::derive(b"", true, session.id());
-        let mut record = encode(&key, &mut session.as_mut())
+        let mut record = encode(&key, &mut session.as_mut(), None)
             .unwrap()
             .as_bytes()
             .to_vec();

@@ -12,6 +12,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use openssl::sha::Sha256;
 use openssl::ssl::SslSessionRef;
 
+use super::chain::ChainHash;
+
 /// A hash of what a session is bound to; 128 bits are plenty against a second preimage.
 pub(crate) type Binding = [u8; 16];
 
@@ -26,6 +28,10 @@ pub(crate) struct Stamp {
     pub(crate) authority: Option<Binding>,
     /// What is known of the client.
     pub(crate) client: ClientIs,
+    /// The name of all sessions that descend from that handshake, by chance.
+    pub(crate) lineage: [u8; 16],
+    /// The certificates between the client's and the CA's that the client sent, if it sent any.
+    pub(crate) chain: Option<ChainHash>,
 }
 
 /// What a full handshake has found out about its client.
@@ -43,33 +49,57 @@ impl ClientIs {
     const ALL: [Self; 3] = [Self::Anonymous, Self::Verified, Self::Unverified];
 }
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
+
+/// What follows the byte that says who the client is, in the same byte.
+const HAS_AUTHORITY: u8 = 0x10;
+const HAS_CHAIN: u8 = 0x20;
+
+/// Data of the application's may be this long.
+pub(crate) const MAX_DATA: usize = 1_024;
 
 impl Stamp {
-    /// Version, client, time and binding, and the authority if there is one.
-    pub(crate) fn to_bytes(self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(2 + 8 + 2 * size_of::<Binding>());
-        bytes.extend([VERSION, self.client as u8]);
+    /// Version, client, time, binding and lineage, the authority and the chain if there are any, and data of the
+    /// application's.
+    pub(crate) fn to_bytes(self, data: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(2 + 8 + 3 * 16 + 32 + data.len());
+        let authority = self.authority.map_or(0, |_| HAS_AUTHORITY);
+        let chain = self.chain.map_or(0, |_| HAS_CHAIN);
+        bytes.extend([VERSION, self.client as u8 | authority | chain]);
         bytes.extend_from_slice(&self.time.to_be_bytes());
         bytes.extend_from_slice(&self.binding);
+        bytes.extend_from_slice(&self.lineage);
         bytes.extend(self.authority.into_iter().flatten());
+        bytes.extend(self.chain.into_iter().flatten());
+        bytes.extend_from_slice(data);
         bytes
     }
 
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let (&[version, client], rest) = bytes.split_first_chunk()?;
+        Self::with_data(bytes).map(|(stamp, _)| stamp)
+    }
+
+    /// The stamp, and the data of the application's that follows it.
+    pub(crate) fn with_data(bytes: &[u8]) -> Option<(Self, &[u8])> {
+        let (&[version, flags], rest) = bytes.split_first_chunk()?;
+        if version != VERSION {
+            return None;
+        }
         let (&time, rest) = rest.split_first_chunk()?;
         let (&binding, rest) = rest.split_first_chunk()?;
-        let authority = match rest {
-            [] => None,
-            rest => Some(rest.try_into().ok()?),
-        };
-        (version == VERSION).then_some(Self {
+        let (&lineage, rest) = rest.split_first_chunk()?;
+        let (authority, rest) = part(flags & HAS_AUTHORITY != 0, rest)?;
+        let (chain, data) = part(flags & HAS_CHAIN != 0, rest)?;
+        let client = flags & !(HAS_AUTHORITY | HAS_CHAIN);
+        let stamp = Self {
             time: u64::from_be_bytes(time),
             binding,
             authority,
             client: *ClientIs::ALL.get(usize::from(client))?,
-        })
+            lineage,
+            chain,
+        };
+        (data.len() <= MAX_DATA).then_some((stamp, data))
     }
 
     /// For how many seconds a session that OpenSSL dates `made` may live, so that it ends
@@ -80,6 +110,15 @@ impl Stamp {
         // Not more than the lifetime, also if the clock has gone back since the handshake.
         end.saturating_sub(made).min(lifetime)
     }
+}
+
+/// The first bytes, if they are to be there, and what follows them.
+fn part<const N: usize>(is_there: bool, bytes: &[u8]) -> Option<(Option<[u8; N]>, &[u8])> {
+    if !is_there {
+        return Some((None, bytes));
+    }
+    let (part, rest) = bytes.split_first_chunk()?;
+    Some((Some(*part), rest))
 }
 
 /// The binding of a session to a scope, a server name and a generation.

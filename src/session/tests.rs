@@ -17,6 +17,8 @@ fn stamp() -> Stamp {
         binding: binding(b"shop", Some(b"a.example"), b""),
         authority: None,
         client: ClientIs::Anonymous,
+        lineage: [5; 16],
+        chain: None,
     }
 }
 
@@ -258,36 +260,44 @@ fn a_session_ends_with_the_lifetime_and_with_the_certificate() {
 
 #[test]
 fn stamps_survive_their_bytes_and_nothing_else_is_one() {
-    for stamp in [
+    let full = Stamp {
+        authority: Some([7; 16]),
+        client: ClientIs::Verified,
+        chain: Some([8; 32]),
+        ..stamp()
+    };
+    let others = [
         stamp(),
-        Stamp {
-            authority: Some([7; 16]),
-            client: ClientIs::Verified,
-            ..stamp()
-        },
         Stamp {
             client: ClientIs::Unverified,
             ..stamp()
         },
-    ] {
-        let bytes = stamp.to_bytes();
+        Stamp {
+            chain: None,
+            ..full
+        },
+    ];
+    for stamp in others.into_iter().chain([full]) {
+        let bytes = stamp.to_bytes(b"");
         assert_eq!(Stamp::from_bytes(&bytes), Some(stamp));
         for len in 0..bytes.len() {
-            let cut = Stamp::from_bytes(&bytes[..len]);
-            assert!(
-                cut.is_none() || (len == 26 && stamp.authority.is_some()),
-                "{len}"
-            );
+            assert_eq!(Stamp::from_bytes(&bytes[..len]), None, "{len}");
         }
-        assert_eq!(Stamp::from_bytes(&[&bytes[..], &[0]].concat()), None);
         let mut other = bytes.clone();
-        other[0] = 1;
+        other[0] = 2;
         assert_eq!(Stamp::from_bytes(&other), None);
-        other[..2].copy_from_slice(&[2, 3]);
-        assert_eq!(
-            Stamp::from_bytes(&other),
-            None,
-            "a client that is not known"
-        );
+        for flags in [3, 0x40, 0x80] {
+            other.clone_from(&bytes);
+            other[1] |= flags;
+            assert_eq!(Stamp::from_bytes(&other), None, "not known: {flags}");
+        }
     }
+}
+
+#[test]
+fn data_follows_the_stamp_up_to_its_limit() {
+    let data = [9; MAX_DATA + 1];
+    let bytes = stamp().to_bytes(&data[1..]);
+    assert_eq!(Stamp::with_data(&bytes), Some((stamp(), &data[1..])));
+    assert_eq!(Stamp::with_data(&stamp().to_bytes(&data)), None);
 }

@@ -8,6 +8,8 @@ fn stamp() -> Stamp {
         binding: [0; 16],
         authority: None,
         client: ClientIs::Anonymous,
+        lineage: [0; 16],
+        chain: None,
     }
 }
 
