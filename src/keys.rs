@@ -15,6 +15,8 @@ mod ring;
 mod shared;
 mod source;
 mod ticket_keys;
+#[cfg(feature = "tokio")]
+mod unsealed;
 
 pub use dialect::{KeyDialect, KeyFile};
 pub use error::KeyError;

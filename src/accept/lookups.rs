@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::may_suspend::reads_early_data;
-use super::offered::{offered, offers_early_data};
+use super::offered::{Offered, offered, offers_early_data};
 use crate::decisions::{Answer, Applied, Connection, Identity};
 use crate::ffi;
 use crate::outcome::{EarlyData, Reason};
@@ -23,13 +23,22 @@ static TASKS: Semaphore = Semaphore::const_new(MAX_TASKS);
 pub(super) struct Lookups {
     owner: Arc<Applied>,
     version: SslVersion,
-    ids: Vec<Identity>,
+    offered: Vec<Offered>,
     /// The client random, if the register is asked too.
     hello: Option<[u8; 32]>,
 }
 
+/// What came of one.
+#[derive(Clone)]
+pub(super) struct Found {
+    /// What the store said, if it was asked.
+    answer: Option<Answer>,
+    /// What the application said of the client, if it was asked.
+    let_in: Option<bool>,
+}
+
 /// What came of them: of the sessions, and of the early data.
-type Answers = (Vec<Answer>, Option<EarlyData>);
+pub(super) type Answers = (Vec<Found>, Option<EarlyData>);
 
 impl Lookups {
     /// What is still to be looked up of the offer in the ClientHello that is being processed.
@@ -40,12 +49,12 @@ impl Lookups {
             return None;
         }
         let hello = hello_to_register(ssl, connection);
-        let (version, ids) =
-            ids_due(ssl, connection).unwrap_or_else(|| (SslVersion::TLS1_3, Vec::new()));
-        (hello.is_some() || !ids.is_empty()).then(|| Self {
+        let (version, offered) =
+            sessions_due(ssl, connection).unwrap_or_else(|| (SslVersion::TLS1_3, Vec::new()));
+        (hello.is_some() || !offered.is_empty()).then(|| Self {
             owner: Arc::clone(connection.owner()),
             version,
-            ids,
+            offered,
             hello,
         })
     }
@@ -75,34 +84,64 @@ impl Lookups {
         }
     }
 
-    /// Up to the first session that is found: OpenSSL takes that one, and the others, which a
+    /// Up to the first session that is found and let in: OpenSSL takes that one, and the others, which a
     /// single-use policy would take out of the store, stay there.
     fn ask(self: &Arc<Self>) -> Answers {
-        let mut answers = Vec::new();
-        for id in &self.ids {
+        let mut all = Vec::new();
+        for offered in &self.offered {
             if Arc::strong_count(self) == 1 {
                 // Nobody waits any more.
                 break;
             }
-            let found = ffi::shielded(Err(Reason::StoreFailed), || {
-                let policy = self.owner.policy();
-                let key = policy.key_of(self.version, id);
-                policy.ask(self.version, &key, id, SystemTime::now())
-            });
-            let answer = found.map(|(session, _)| session);
-            answers.push(answer);
-            if answers.last().is_some_and(Result::is_ok) {
+            let found = match offered {
+                Offered::Stored(id) => self.ask_for(id),
+                Offered::Sealed(ticket) => Found {
+                    answer: None,
+                    let_in: Some(ffi::shielded(false, || self.lets_in(ticket))),
+                },
+            };
+            let is_it = found.resumes();
+            all.push(found);
+            if is_it {
                 break;
             }
         }
-        let early_data = self.ask_register(&answers);
-        (answers, early_data)
+        let early_data = self.ask_register(&all);
+        (all, early_data)
+    }
+
+    fn ask_for(&self, id: &Identity) -> Found {
+        let policy = self.owner.policy();
+        let now = SystemTime::now();
+        let found = ffi::shielded(Err(Reason::StoreFailed), || {
+            let key = policy.key_of(self.version, id);
+            policy.ask(self.version, &key, id, now)
+        });
+        let asks = policy.asks_about_clients();
+        let session = found.as_ref().ok().map(|(_, session)| session);
+        Found {
+            let_in: session
+                .filter(|_| asks)
+                .map(|session| policy.admits(session, now)),
+            answer: Some(found.map(|(record, _)| record)),
+        }
+    }
+
+    /// Whether the application lets the client of this ticket in, if it can be opened.
+    fn lets_in(&self, ticket: &[u8]) -> bool {
+        let policy = self.owner.policy();
+        let now = SystemTime::now();
+        let session = || {
+            let (key, _) = policy.keys()?.opening(ticket.first_chunk()?, now)?;
+            ffi::session_from_der(key.unseal(ticket)?.as_bytes())
+        };
+        session().is_some_and(|session| policy.admits(&session, now))
     }
 
     /// Not for a session that is not there.
-    fn ask_register(self: &Arc<Self>, answers: &[Answer]) -> Option<EarlyData> {
+    fn ask_register(self: &Arc<Self>, all: &[Found]) -> Option<EarlyData> {
         let policy = self.owner.policy();
-        let may_resume = policy.keys().is_some() || answers.iter().any(Result::is_ok);
+        let may_resume = policy.keys().is_some() || all.iter().any(Found::resumes);
         let hello = self
             .hello
             .filter(|_| may_resume && Arc::strong_count(self) > 1)?;
@@ -111,35 +150,81 @@ impl Lookups {
 
     /// Hands the answers to the connection, for when OpenSSL asks.
     pub(super) fn settle(&self, connection: &Connection, answers: Option<Answers>) {
-        let (answers, early_data) =
-            answers.unwrap_or_else(|| (vec![Err(Reason::StoreFailed); self.ids.len()], None));
+        let (all, early_data) = answers.unwrap_or_else(|| {
+            let nothing = self.offered.iter().map(Found::nothing);
+            (nothing.collect(), None)
+        });
         if self.hello.is_some() {
             connection.set_registered(early_data.unwrap_or(EarlyData::RegisterFailed));
         }
         let Some(mut known) = connection.candidates() else {
             return;
         };
-        for (id, answer) in self.ids.iter().zip(answers) {
-            known.set_answer(id, answer);
+        for (offered, found) in self.offered.iter().zip(all) {
+            let identity = offered.identity();
+            if let Some(answer) = found.answer {
+                known.set_answer(&identity, answer);
+            }
+            if let Some(let_in) = found.let_in {
+                known.set_let_in(&identity, let_in);
+            }
         }
     }
 }
 
-/// The ids that the store is to be asked for.
-fn ids_due(ssl: &SslRef, connection: &Connection) -> Option<(SslVersion, Vec<Identity>)> {
-    connection.policy().store()?;
-    let (version, offered) = offered(ssl)?;
-    let mut ids = Vec::new();
-    let mut known = connection.candidates()?;
-    for id in offered {
-        match known.answer(&id) {
-            None => ids.push(id),
-            Some(Err(_)) => {}
-            Some(Ok(_)) => return None,
+impl Found {
+    /// Nobody has answered in time.
+    fn nothing(offered: &Offered) -> Self {
+        match offered {
+            Offered::Stored(_) => Self {
+                answer: Some(Err(Reason::StoreFailed)),
+                let_in: None,
+            },
+            Offered::Sealed(_) => Self {
+                answer: None,
+                let_in: Some(false),
+            },
         }
     }
-    ids.truncate(known.room());
-    Some((version, ids))
+
+    fn resumes(&self) -> bool {
+        let is_there = self.answer.as_ref().is_none_or(Result::is_ok);
+        is_there && self.let_in.unwrap_or(true)
+    }
+}
+
+/// The sessions that somebody is to be asked about: the store, or the application.
+fn sessions_due(ssl: &SslRef, connection: &Connection) -> Option<(SslVersion, Vec<Offered>)> {
+    let policy = connection.policy();
+    let asks = policy.asks_about_clients() && policy.keys().is_some();
+    if policy.store().is_none() && !asks {
+        return None;
+    }
+    let (version, offered) = offered(ssl)?;
+    let mut due = Vec::new();
+    let mut known = connection.candidates()?;
+    for offered in offered {
+        let identity = offered.identity();
+        let is_due = match &offered {
+            Offered::Stored(id) => match known.answer(id) {
+                _ if policy.store().is_none() => false,
+                None => true,
+                Some(Err(_)) => false,
+                Some(Ok(_)) if known.is_let_in(&identity) == Some(false) => false,
+                Some(Ok(_)) => return None,
+            },
+            Offered::Sealed(_) => match known.is_let_in(&identity) {
+                Some(true) => return None,
+                Some(false) => false,
+                None => asks,
+            },
+        };
+        if is_due {
+            due.push(offered);
+        }
+    }
+    due.truncate(known.room());
+    Some((version, due))
 }
 
 /// The client random that the register is to be asked for.

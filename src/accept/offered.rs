@@ -8,32 +8,57 @@ use openssl_sys as sys;
 use crate::decisions::{Identity, MAX_CANDIDATES};
 use crate::ffi;
 
+const IDENTITY: usize = size_of::<Identity>();
+
 const SESSION_TICKET: c_uint = 35;
 const PRE_SHARED_KEY: c_uint = 41;
 const EARLY_DATA: c_uint = 42;
 const SUPPORTED_VERSIONS: c_uint = 43;
 
-/// The session ids that OpenSSL will ask for, in its order, when it goes on with this ClientHello,
-/// and for which version: those of the length that OpenSSL makes, the first few of them.
+/// What a client offers, before OpenSSL asks for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Offered {
+    /// A session id, or a stateful ticket.
+    Stored(Identity),
+    /// A sealed ticket.
+    Sealed(Vec<u8>),
+}
+
+impl Offered {
+    pub(super) fn identity(&self) -> Identity {
+        match self {
+            Self::Stored(id) => *id,
+            Self::Sealed(ticket) => *ticket.first_chunk().unwrap_or(&[0; IDENTITY]),
+        }
+    }
+}
+
+/// The sessions that OpenSSL will ask for, in its order, when it goes on with this ClientHello,
+/// and for which version: ids of the length that OpenSSL makes, or tickets, the first few of them.
 ///
 /// The version is not negotiated yet. Should it turn out to be another one after all (the server has
 /// no certificate that TLS 1.3 allows), what is asked for then has not been looked up: a full
 /// handshake. And OpenSSL asks for nothing if the client does not say how it would use a ticket.
-pub(super) fn offered(ssl: &SslRef) -> Option<(SslVersion, Vec<Identity>)> {
+pub(super) fn offered(ssl: &SslRef) -> Option<(SslVersion, Vec<Offered>)> {
     let extension = |number| ffi::client_hello_extension(ssl, number);
     let sealed = !ffi::has_option(ssl, sys::SSL_OP_NO_TICKET);
     if ssl.client_hello_isv2() {
         None
     } else if ffi::has_tls13(ssl) && extension(SUPPORTED_VERSIONS).is_some_and(has_tls13) {
         // The session id of TLS 1.3 is nobody's (RFC 8446, appendix D.4).
-        let identities = extension(PRE_SHARED_KEY).filter(|_| !sealed)?;
-        Some((SslVersion::TLS1_3, stateful_tickets(identities)))
-    } else if sealed && extension(SESSION_TICKET).is_some_and(|ticket| !ticket.is_empty()) {
+        Some((
+            SslVersion::TLS1_3,
+            tickets(extension(PRE_SHARED_KEY)?, sealed),
+        ))
+    } else if let Some(ticket) =
+        extension(SESSION_TICKET).filter(|ticket| sealed && !ticket.is_empty())
+    {
         // With a ticket, readable or not, OpenSSL does not look at the id.
-        None
+        let ticket = Offered::Sealed(ticket.to_vec());
+        Some((SslVersion::TLS1_2, vec![ticket]))
     } else {
         let id = ssl.client_hello_session_id()?.try_into().ok()?;
-        Some((SslVersion::TLS1_2, vec![id]))
+        Some((SslVersion::TLS1_2, vec![Offered::Stored(id)]))
     }
 }
 
@@ -53,18 +78,20 @@ fn has_tls13(extension: &[u8]) -> bool {
 }
 
 /// The first distinct identities of a pre-shared key extension (RFC 8446, section 4.2.11) that are
-/// as long as a session id. OpenSSL ends the handshake over one that is damaged.
-fn stateful_tickets(extension: &[u8]) -> Vec<Identity> {
+/// as long as a session id, or long enough for a sealed ticket. OpenSSL ends the handshake over one that is damaged.
+fn tickets(extension: &[u8], sealed: bool) -> Vec<Offered> {
     let mut tickets = Vec::new();
     let mut identities = vector(extension).map_or(&[][..], |(identities, _binders)| identities);
     while let Some((identity, [_, _, _, _, rest @ ..])) = vector(identities) {
         if tickets.len() == MAX_CANDIDATES {
             break;
         }
-        match identity.try_into() {
-            Ok(ticket) if !tickets.contains(&ticket) => tickets.push(ticket),
-            _ => {}
-        }
+        let offered = match Identity::try_from(identity) {
+            _ if sealed && identity.len() >= IDENTITY => Some(Offered::Sealed(identity.to_vec())),
+            Ok(id) if !sealed => Some(Offered::Stored(id)),
+            _ => None,
+        };
+        tickets.extend(offered.filter(|offered| !tickets.contains(offered)));
         identities = rest;
     }
     tickets
@@ -103,6 +130,14 @@ mod tests {
         }
     }
 
+    fn stored(identity: &[u8]) -> Option<Offered> {
+        identity.try_into().ok().map(Offered::Stored)
+    }
+
+    fn sealed(identity: &[u8]) -> Option<Offered> {
+        (identity.len() >= 32).then(|| Offered::Sealed(identity.to_vec()))
+    }
+
     proptest! {
         #[test]
         fn the_first_four_tickets_of_the_right_length_whatever_else_there_is(
@@ -111,29 +146,32 @@ mod tests {
                 0..20,
             ),
         ) {
-            let mut expected: Vec<Identity> = Vec::new();
-            for ticket in identities.iter().flat_map(|identity| Identity::try_from(&identity[..])) {
-                if !expected.contains(&ticket) {
-                    expected.push(ticket);
+            for (is_sealed, kind) in [(false, stored as fn(&[u8]) -> _), (true, sealed)] {
+                let mut expected = Vec::new();
+                for ticket in identities.iter().flat_map(|identity| kind(identity)) {
+                    if !expected.contains(&ticket) {
+                        expected.push(ticket);
+                    }
                 }
+                expected.truncate(4);
+                prop_assert_eq!(tickets(&pre_shared_key(&identities), is_sealed), expected);
             }
-            expected.truncate(4);
-            prop_assert_eq!(stateful_tickets(&pre_shared_key(&identities)), expected);
         }
 
         #[test]
         fn a_cut_extension_has_no_ticket_that_the_whole_one_has_not(
             identities in vec((0..9_u8).prop_map(|byte| vec![byte; 32]), 0..6),
             cut in any::<prop::sample::Index>(),
+            is_sealed in any::<bool>(),
         ) {
             let whole = pre_shared_key(&identities);
-            let found = stateful_tickets(&whole[..cut.index(whole.len())]);
-            prop_assert!(stateful_tickets(&whole).starts_with(&found));
+            let found = tickets(&whole[..cut.index(whole.len())], is_sealed);
+            prop_assert!(tickets(&whole, is_sealed).starts_with(&found));
         }
 
         #[test]
-        fn no_bytes_are_too_strange(bytes in vec(any::<u8>(), 0..300)) {
-            prop_assert!(stateful_tickets(&bytes).len() <= 4);
+        fn no_bytes_are_too_strange(bytes in vec(any::<u8>(), 0..300), is_sealed in any::<bool>()) {
+            prop_assert!(tickets(&bytes, is_sealed).len() <= 4);
             has_tls13(&bytes);
         }
     }
