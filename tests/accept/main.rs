@@ -5,6 +5,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod admitted;
 mod callbacks;
 mod cancelled;
 mod early;
