@@ -39,7 +39,9 @@ pub trait SslContextBuilderExt: sealed::Sealed {
     /// any more.
     ///
     /// The ticket application data of sessions (`SSL_SESSION_set1_ticket_appdata`) is taken: the library's stamp is
-    /// in it, and replaces what an application puts there. Keep such data elsewhere.
+    /// in it, and replaces what an application puts there. Give such data to
+    /// [`session_data`](Resumption::session_data). In hybrid mode and with
+    /// [`tls12_tickets(false)`](Resumption::tls12_tickets) the message callback is taken too (`SSL_CTX_set_msg_callback`).
     ///
     /// A connection has the policy of the context that accepted it, also when a server name or
     /// ClientHello callback switches it to another context: store, keys, scope and statistics are

@@ -57,6 +57,8 @@
 //! | `tls_resumption_tickets_unknown_key_total` | handshakes whose ticket was under a key that is not known |
 //! | `tls_resumption_tickets_malformed_total` | handshakes whose ticket was damaged or forged |
 //! | `tls_resumption_tickets_capped_total` | tickets not opened, because of four others in the handshake |
+//! | `tls_resumption_certificate_looks_total` | client certificates that were verified again |
+//! | `tls_resumption_session_data_failures_total` | calls of the hook for session data that failed |
 //! | `tls_resumption_ticket_key_failures_total` | how often the source gave no ticket keys |
 //! | `tls_resumption_overridden_total` | settings of contexts changed after `set_resumption` |
 //! | `tls_resumption_failed_closed_total` | connections failed, because what they resumed lacks what is demanded, or was not checked |
@@ -66,6 +68,8 @@
 //! | `tls_resumption_store_entries` | sessions in the store |
 //! | `tls_resumption_store_bytes` | bytes in the store |
 //! | `tls_resumption_store_queued` | writes that wait to be done |
+//! | `tls_resumption_certificate_verdicts` | verdicts on client certificates that are remembered |
+//! | `tls_resumption_certificate_chain_bytes` | bytes of memory of the intermediates that clients sent |
 //! | `tls_resumption_ticket_key_age_seconds` | how long the active ticket key has been sealing |
 //! | `tls_resumption_ticket_key_failing` | 1 if the source gave no keys when it was asked last, else 0 |
 //!
@@ -123,7 +127,7 @@ pub fn publish(stats: &Stats) {
 type CounterRow = (&'static str, &'static str, Option<u64>);
 
 #[rustfmt::skip] // a table
-fn counters(stats: &Stats) -> [CounterRow; 24] {
+fn counters(stats: &Stats) -> [CounterRow; 26] {
     let (store, tickets) = (&stats.store, &stats.tickets);
     let usage = |of: fn(Usage) -> u64| store.usage.map(of);
     [
@@ -148,6 +152,8 @@ fn counters(stats: &Stats) -> [CounterRow; 24] {
         ("tls_resumption_tickets_unknown_key_total", "handshakes whose ticket was under a key that is not known", Some(tickets.unknown_key)),
         ("tls_resumption_tickets_malformed_total", "handshakes whose ticket was damaged or forged", Some(tickets.malformed)),
         ("tls_resumption_tickets_capped_total", "tickets not opened, because of four others in the handshake", Some(tickets.capped)),
+        ("tls_resumption_certificate_looks_total", "client certificates that were verified again", Some(stats.certificates.looks)),
+        ("tls_resumption_session_data_failures_total", "calls of the hook for session data that failed", Some(stats.certificates.data_failures)),
         ("tls_resumption_ticket_key_failures_total", "how often the source gave no ticket keys", Some(tickets.key_failures)),
         ("tls_resumption_overridden_total", "settings of contexts changed after set_resumption", Some(stats.overridden)),
         ("tls_resumption_failed_closed_total", "connections failed, because what they resumed lacks what is demanded, or was not checked", Some(stats.failed_closed)),
@@ -157,7 +163,7 @@ fn counters(stats: &Stats) -> [CounterRow; 24] {
 type GaugeRow = (&'static str, Unit, &'static str, Option<f64>);
 
 #[rustfmt::skip] // a table
-fn gauges(stats: &Stats) -> [GaugeRow; 5] {
+fn gauges(stats: &Stats) -> [GaugeRow; 7] {
     let usage = |of: fn(Usage) -> u64| stats.store.usage.map(|usage| of(usage) as f64);
     let failing = f64::from(u8::from(stats.tickets.key_failing));
     let age = stats.tickets.key_age.map(|age| age.as_secs_f64());
@@ -165,6 +171,8 @@ fn gauges(stats: &Stats) -> [GaugeRow; 5] {
         ("tls_resumption_store_entries", Unit::Count, "sessions in the store", usage(|usage| usage.entries)),
         ("tls_resumption_store_bytes", Unit::Bytes, "bytes in the store", usage(|usage| usage.bytes)),
         ("tls_resumption_store_queued", Unit::Count, "writes that wait to be done", usage(|usage| usage.queued)),
+        ("tls_resumption_certificate_verdicts", Unit::Count, "verdicts on client certificates that are remembered", Some(stats.certificates.verdicts as f64)),
+        ("tls_resumption_certificate_chain_bytes", Unit::Bytes, "bytes of memory of the intermediates that clients sent", Some(stats.certificates.chain_bytes as f64)),
         ("tls_resumption_ticket_key_age_seconds", Unit::Seconds, "how long the active ticket key has been sealing", age),
         ("tls_resumption_ticket_key_failing", Unit::Count, "1 if the source gave no keys when it was asked last, else 0", Some(failing)),
     ]

@@ -57,7 +57,7 @@ use crate::decisions::{Connection, Setting};
 ///
 /// The ClientHello callback of the context suspends the handshake (`SSL_CLIENT_HELLO_RETRY`). Either
 /// the policy's [`suspend_lookups`](crate::Resumption::suspend_lookups) sets it, or your own callback calls
-/// [`client_hello`](crate::Resumption::client_hello). With neither, and in a mode without a store, this is
+/// [`client_hello`](crate::Resumption::client_hello). With neither, and where nobody is asked, this is
 /// an accept like any other: lookups are synchronous. So they are, with or without the callback, in
 /// an accept that is not this one.
 ///
@@ -67,7 +67,8 @@ use crate::decisions::{Connection, Setting};
 /// of the threads that a runtime has for such tasks unless its `max_blocking_threads` says otherwise;
 /// others wait, up to their deadline. It asks the store for what the client offers, in the client's
 /// order: a TLS 1.2 session id, or the stateful tickets of TLS 1.3 up to the first that
-/// is found, at most four in a handshake. OpenSSL then goes on, and is told what was found; all
+/// is found, at most four in a handshake. The hook of [`admit_client`](crate::Resumption::admit_client) is asked
+/// about what is found, and about sealed tickets that can be opened. OpenSSL then goes on, and is told what was found; all
 /// checks are made then. It may ask again after a HelloRetryRequest; the store is not, however long the
 /// client takes for its second hello.
 ///

@@ -16,9 +16,8 @@ impl Resumption {
     /// (`SSL_CTX_set_session_id_context`) and into the keys of the store. Give applications that
     /// share a store or ticket keys a scope each; give all servers of one application the same.
     ///
-    /// A scope may be as small as one connection: an FTPS server that applies the policy to a context for
-    /// each control connection, with a scope of its own, resumes on its data connections the sessions of that
-    /// control connection and no others (`GUIDE.md` has the recipe).
+    /// A scope may be as small as one connection. (To tell which connections descend from one full handshake, as FTPS
+    /// servers must, [`Lineage::id`](crate::Lineage::id) is enough.)
     #[must_use]
     pub fn scope(mut self, scope: impl AsRef<[u8]>) -> Self {
         self.knobs.scope = scope.as_ref().into();
@@ -44,7 +43,7 @@ impl Resumption {
     /// sends at most one.
     ///
     /// 2 by default in stateless and hybrid mode, 1 in stateful mode, where each is a session in
-    /// the store. With 0 no TLS 1.3 session ever resumes. Off sends none whatever this says.
+    /// the store. (In hybrid mode a client with a certificate has two sessions there.) With 0 no TLS 1.3 session ever resumes. Off sends none whatever this says.
     ///
     /// Each ticket resumes one of a client's next connections, if the client uses a ticket once. So with 1, of eight
     /// connections that a client opens at a time after its first, one resumes.
@@ -68,7 +67,7 @@ impl Resumption {
     /// parameters: flags, depth, level, purpose and names, the store's as well. It does not see that a
     /// context has ceased to ask, what a verify callback does, `SSL_CTX_set_cert_verify_callback`,
     /// revocation lists, a directory of CA certificates (`CApath`), certificates added to the CA store of a
-    /// running server, a purpose or an IP address that a single connection demands, or what a certificate
+    /// running server (all of which [`ClientCertificates::Verify`](crate::ClientCertificates::Verify) is for), a purpose or an IP address that a single connection demands, or what a certificate
     /// callback (`SSL_set_cert_cb`) would demand, which OpenSSL does not call when it resumes.
     ///
     /// A context that verifies clients by a verify callback, or without any CA certificate in its store,
@@ -189,8 +188,8 @@ impl Resumption {
     /// otherwise: 2 seconds.
     pub const DEFAULT_LOOKUP_DEADLINE: Duration = DEFAULT_LOOKUP_DEADLINE;
 
-    /// Whether handshakes in [`accept_async`](crate::accept_async) are suspended while the store is asked; off by
-    /// default. In a mode without a store, and in any other accept, it changes nothing.
+    /// Whether handshakes in [`accept_async`](crate::accept_async) are suspended while the store is asked, the replay
+    /// register, or the hook of [`admit_client`](Self::admit_client); off by default. In any other accept it changes nothing.
     ///
     /// Drives `SSL_CTX_set_client_hello_cb`, which replaces a ClientHello callback that was set
     /// before. If you have one, leave this off and call [`client_hello`](Self::client_hello) from it.

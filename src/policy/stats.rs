@@ -35,7 +35,7 @@ pub struct Stats {
     /// At a context's first handshake: the `NO_TICKET` option, the session cache mode, the session
     /// callbacks (new and get), the number of tickets, the verify mode, early data switched on. When a
     /// session is made or offered: the session id context, the ticket callbacks, the ticket key callback,
-    /// the info callback. After an `accept_async`: the ClientHello callback of a policy with
+    /// the info callback, and in hybrid mode the message callback. After an `accept_async`: the ClientHello callback of a policy with
     /// `suspend_lookups`.
     ///
     /// While the cache mode, the session callbacks, the ticket callbacks or the ticket key callback are not
@@ -44,7 +44,7 @@ pub struct Stats {
     /// [`resumption`](crate::SslRefExt::resumption) says `None`.
     pub overridden: u64,
     /// Connections that were failed because a server name callback demanded a client certificate
-    /// after a session without one had been found, or because OpenSSL had resumed a session that this
+    /// after a session without one, or with one that does not pass there, had been found, or because OpenSSL had resumed a session that this
     /// library had not checked. No handshake of theirs completed.
     pub failed_closed: u64,
     pub(super) full: [u64; REASONS],
