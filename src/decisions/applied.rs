@@ -178,6 +178,11 @@ impl Applied {
         self.in_doubt.load(Relaxed) && !self.makes_our_tickets()
     }
 
+    /// Whether this setting was found changed.
+    pub(crate) fn is_overridden_in(&self, setting: Setting) -> bool {
+        self.overridden.has(setting)
+    }
+
     /// Why nothing resumes at this context, if others decide what does.
     pub(crate) fn overridden(&self) -> Option<Reason> {
         self.overridden.deciding()

@@ -126,7 +126,7 @@ fn start(ssl: &mut SslRef) -> Option<()> {
             ssl.set_num_tickets(tickets).ok()?;
         }
         ffi::drop_session(ssl);
-        reset(ssl, owner.policy());
+        reset(ssl);
     }
     let overridden = owner.overridden_at(ssl);
     if overridden.is_some() || owner.is_in_doubt() {
@@ -169,8 +169,8 @@ fn done(ssl: &mut SslRef, session: Option<SessionMut<'_>>) -> Option<()> {
     Connection::of_mut(ssl)?.complete(version, reused, resumed, early);
     if first {
         notice_message_callback(Connection::of(ssl)?);
-        choose_for_tickets(ssl);
     }
+    choose_for_tickets(ssl);
     let is_new = first && version == SslVersion::TLS1_3 && resumed.is_none();
     if let Some(mut session) = session.filter(|_| is_new) {
         // Now, for all tickets that are still to come.

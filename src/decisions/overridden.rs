@@ -51,6 +51,11 @@ impl Overridden {
         self.0.load(Relaxed) & bit == 0 && self.0.fetch_or(bit, Relaxed) & bit == 0
     }
 
+    /// Whether this setting was found changed.
+    pub(crate) fn has(&self, setting: Setting) -> bool {
+        self.0.load(Relaxed) & setting.bit() != 0
+    }
+
     /// Why nothing resumes, if others decide what does.
     pub(crate) fn deciding(&self) -> Option<Reason> {
         let noted = self.0.load(Relaxed);

@@ -7,8 +7,8 @@ use openssl_sys as sys;
 
 use super::candidates::Identity;
 use super::connection::Connection;
+use super::overridden::Setting;
 use crate::ffi;
-use crate::policy::Resumption;
 
 const PRE_SHARED_KEY: u16 = 41;
 
@@ -19,7 +19,7 @@ pub(super) fn choose_for_hello(ssl: &mut SslRef, message: &[u8]) {
     };
     connection.tickets_mut().note_hello();
     let policy = connection.policy();
-    if !policy.reads_hellos() || connection.outcome().is_some() {
+    if !may_choose(connection) || connection.outcome().is_some() {
         return;
     }
     let stateful = match first_identity(message) {
@@ -28,6 +28,9 @@ pub(super) fn choose_for_hello(ssl: &mut SslRef, message: &[u8]) {
         None => policy.settings().no_ticket,
     };
     set(ssl, stateful);
+    if let Some(connection) = Connection::of_mut(ssl) {
+        connection.tickets_mut().note_chosen(stateful);
+    }
 }
 
 /// A TLS 1.3 handshake is complete: where the sessions go whose tickets are still to be made. It is known now who the
@@ -36,19 +39,34 @@ pub(super) fn choose_for_tickets(ssl: &mut SslRef) {
     let Some(connection) = Connection::of(ssl) else {
         return;
     };
-    if ssl.version2() != Some(SslVersion::TLS1_3) || !connection.policy().reads_hellos() {
+    if ssl.version2() != Some(SslVersion::TLS1_3) || !may_choose(connection) {
+        return;
+    }
+    // A callback of the application's has chosen otherwise for this connection.
+    if connection.tickets().chosen() != Some(is_stateful(ssl)) {
         return;
     }
     let has_store = connection.policy().store().is_some();
-    let is_known = || ssl.session().and_then(ffi::credential).is_some();
-    set(ssl, has_store && is_known());
+    let stateful = has_store && ssl.session().and_then(ffi::credential).is_some();
+    set(ssl, stateful);
+    if let Some(connection) = Connection::of_mut(ssl) {
+        connection.tickets_mut().note_chosen(stateful);
+    }
 }
 
 /// A connection that is used again begins as its context says.
-pub(super) fn reset(ssl: &mut SslRef, policy: &Resumption) {
-    if policy.reads_hellos() {
-        set(ssl, policy.settings().no_ticket);
+pub(super) fn reset(ssl: &mut SslRef) {
+    let Some(connection) = Connection::of(ssl) else {
+        return;
+    };
+    if may_choose(connection) {
+        set(ssl, connection.policy().settings().no_ticket);
     }
+}
+
+/// Not where somebody has said on the context which kind there is.
+fn may_choose(connection: &Connection) -> bool {
+    connection.policy().reads_hellos() && !connection.owner().is_overridden_in(Setting::NoTicket)
 }
 
 /// Whether TLS 1.3 sessions of a connection live in the store, as its next ticket is made.

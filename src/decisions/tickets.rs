@@ -14,6 +14,8 @@ pub(super) struct Tickets {
     withheld: bool,
     /// Whether our message callback has seen a ClientHello.
     hello: bool,
+    /// Which kind was chosen last, if we choose: whether it is the stateful one.
+    chosen: Option<bool>,
 }
 
 impl Tickets {
@@ -49,6 +51,14 @@ impl Tickets {
 
     pub(super) fn has_seen_hello(&self) -> bool {
         self.hello
+    }
+
+    pub(super) fn note_chosen(&mut self, stateful: bool) {
+        self.chosen = Some(stateful);
+    }
+
+    pub(super) fn chosen(&self) -> Option<bool> {
+        self.chosen
     }
 
     /// OpenSSL has called our callback for a ticket that is to be sealed. Whether it called the one before,

@@ -34,7 +34,7 @@ fn it_is_told_of_certificate_lineage_and_age_once_a_resumption() {
         let [first, second] = meet_twice(&context, &client);
         assert!(matches!(first.agreed(), Full(_)), "{what}");
         assert!(matches!(second.agreed(), Resumed(_)), "{what}");
-        let next = second.next().or(first.next());
+        let next = second.next().or_else(|| first.next());
         assert!(matches!(meet(&context, &client, next).agreed(), Resumed(_)));
         let asked = asked.lock();
         assert_eq!(asked.len(), 2, "{what}");
@@ -62,7 +62,7 @@ fn who_is_not_let_in_does_a_full_handshake_and_a_hook_that_panics_lets_nobody_in
                 };
                 let [first, second] = meet_twice(&context(&policy), &client);
                 assert!(second.client.resumed, "{what}: without the hook");
-                let next = second.next().or(first.next());
+                let next = second.next().or_else(|| first.next());
                 let met = meet(&context(&refusing), &client, next);
                 assert_eq!(met.agreed(), Full(Reason::NotAdmitted), "{what}");
             }
