@@ -152,8 +152,8 @@ counted! {
         /// The client's certificate does not pass what a full handshake would ask of it now
         /// ([`ClientCertificates::Verify`](crate::ClientCertificates::Verify)).
         NotTrusted => "certificate not trusted",
-        /// The certificates that the client sent beside its own are not known at this host, and are needed to look at its
-        /// own again.
+        /// The certificates that the client sent beside its own are not known at this host, and are needed to look at
+        /// its own again.
         UnknownChain => "unknown certificate chain",
         /// The hook [`admit_client`](crate::Resumption::admit_client) said no, panicked, or in an asynchronous accept
         /// had not answered by the deadline.

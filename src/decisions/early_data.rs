@@ -89,7 +89,8 @@ pub(super) fn note_step(ssl: &mut SslRef) {
     }
 }
 
-/// The handshake is done: what became of early data, if it was offered. What OpenSSL did not ask us about is counted now.
+/// The handshake is done: what became of early data, if it was offered. What OpenSSL did not ask us about is counted
+/// now.
 pub(super) fn settle(ssl: &SslRef, connection: &Connection, reused: bool) -> Option<EarlyData> {
     if ffi::early_status(ssl) == EarlyStatus::NotOffered {
         return None;

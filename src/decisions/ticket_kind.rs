@@ -1,6 +1,6 @@
 //! Which TLS 1.3 tickets a connection opens and gets, where a policy has both kinds: sealed ones, and those of 32 bytes
-//! that name a session in the store. OpenSSL goes by `SSL_OP_NO_TICKET`, which it looks at when the offer in a ClientHello
-//! is looked up, and again when tickets are made.
+//! that name a session in the store. OpenSSL goes by `SSL_OP_NO_TICKET`, which it looks at when the offer in a
+//! ClientHello is looked up, and again when tickets are made.
 
 use openssl::ssl::{SslRef, SslVersion};
 use openssl_sys as sys;

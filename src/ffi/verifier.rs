@@ -95,8 +95,9 @@ impl Verifier {
         Some(state_of(self.store.as_ref()?, param))
     }
 
-    /// Verifies the first of some certificates, which were sent together, with what was found at the connection: its store, which may have more in it now, its
-    /// parameters and its callback, which finds `ssl` where it looks for the connection. `None` if there is not all that it takes.
+    /// Verifies the first of some certificates, which were sent together, with what was found at the connection: its
+    /// store, which may have more in it now, its parameters and its callback, which finds `ssl` where it looks for the
+    /// connection. `None` if there is not all that it takes.
     pub(crate) fn verify(&self, ssl: &SslRef, certificates: &[X509]) -> Option<Look> {
         let (store, param) = (self.store.as_ref()?, self.param.as_ref()?);
         self.verify_by(ssl, store, param, certificates).ok()

@@ -42,8 +42,9 @@ impl Resumption {
     /// How many tickets a full TLS 1.3 handshake sends (`SSL_CTX_set_num_tickets`); a resumed one
     /// sends at most one.
     ///
-    /// 2 by default in stateless and hybrid mode, 1 in stateful mode, where each is a session in
-    /// the store. (In hybrid mode a client with a certificate has two sessions there.) With 0 no TLS 1.3 session ever resumes. Off sends none whatever this says.
+    /// 2 by default in stateless and hybrid mode, 1 in stateful mode, where each is a session in the store. (In hybrid
+    /// mode a client with a certificate has two sessions there.) With 0 no TLS 1.3 session ever resumes. Off sends none
+    /// whatever this says.
     ///
     /// Each ticket resumes one of a client's next connections, if the client uses a ticket once. So with 1, of eight
     /// connections that a client opens at a time after its first, one resumes.
@@ -62,13 +63,14 @@ impl Resumption {
     /// of clients changes in a way that this library cannot see, and sessions from before are not
     /// resumed.
     ///
-    /// It sees the verify mode, the CA certificates and the client CA names of the contexts that ask
-    /// for certificates, as they are at a context's first handshake, and the security level and the verify
-    /// parameters: flags, depth, level, purpose and names, the store's as well. It does not see that a
-    /// context has ceased to ask, what a verify callback does, `SSL_CTX_set_cert_verify_callback`,
-    /// revocation lists, a directory of CA certificates (`CApath`), certificates added to the CA store of a
-    /// running server (all of which [`ClientCertificates::Verify`](crate::ClientCertificates::Verify) is for), a purpose or an IP address that a single connection demands, or what a certificate
-    /// callback (`SSL_set_cert_cb`) would demand, which OpenSSL does not call when it resumes.
+    /// It sees the verify mode, the CA certificates and the client CA names of the contexts that ask for certificates,
+    /// as they are at a context's first handshake, and the security level and the verify parameters: flags, depth,
+    /// level, purpose and names, the store's as well. It does not see that a context has ceased to ask, what a verify
+    /// callback does, `SSL_CTX_set_cert_verify_callback`, revocation lists, a directory of CA certificates (`CApath`),
+    /// certificates added to the CA store of a running server (all of which
+    /// [`ClientCertificates::Verify`](crate::ClientCertificates::Verify) is for), a purpose or an IP address that a
+    /// single connection demands, or what a certificate callback (`SSL_set_cert_cb`) would demand, which OpenSSL does
+    /// not call when it resumes.
     ///
     /// A context that verifies clients by a verify callback, or without any CA certificate in its store,
     /// resumes no sessions of other contexts, unless a generation says what they have in common; a connection
@@ -93,12 +95,11 @@ impl Resumption {
 
     /// Whether a TLS 1.3 session in the store resumes once only; off by default.
     ///
-    /// It is taken out of the store as it is looked up, so that of many connections that offer it,
-    /// on any host, at most one resumes; the resumed connection brings the next session. For the
-    /// stateful and the hybrid mode and a store whose [`take`](crate::SessionStore::take) is atomic
-    /// ([`Error::SingleUse`](crate::Error::SingleUse) otherwise). In hybrid mode it is about clients with a
-    /// certificate, whose sessions are in the store; a sealed ticket resumes more than once. TLS 1.2 sessions stay usable:
-    /// their ids are sent in clear, and who saw one could use it up.
+    /// It is taken out of the store as it is looked up, so that of many connections that offer it, on any host, at most
+    /// one resumes; the resumed connection brings the next session. For the stateful and the hybrid mode and a store
+    /// whose [`take`](crate::SessionStore::take) is atomic ([`Error::SingleUse`](crate::Error::SingleUse) otherwise).
+    /// In hybrid mode it is about clients with a certificate, whose sessions are in the store; a sealed ticket resumes
+    /// more than once. TLS 1.2 sessions stay usable: their ids are sent in clear, and who saw one could use it up.
     ///
     /// A client that offers one ticket at several connections resumes one of them; the others are full handshakes.
     /// Node.js's `Agent`, `curl -Z` and Python's `ssl` do so.
@@ -164,16 +165,15 @@ impl Resumption {
     /// the store, each counted as the worst that its certificate might take, once somebody asks for its
     /// extensions; 32 MiB by default, which is about 2,000 of them with small certificates, 0 keeps none.
     ///
-    /// OpenSSL decodes the certificate of a session and its public key each time it decodes the
-    /// session: on OpenSSL 3.0 that is most of the server's work in a resumed TLS 1.2 handshake and two fifths
-    /// in TLS 1.3, later versions do it faster. Those used last are therefore kept decoded, and a copy
-    /// (`SSL_SESSION_dup`) is resumed. The store stays the master of what exists: it is asked first, and a decoded session
-    /// serves only if the store returns the bytes that it was made of. It leaves the memory when
-    /// the store no longer has the session and is asked for it, ten seconds after its end at the latest, when
-    /// others need the room, or with the last clone of the policy. What goes first is as in a
-    /// [`MemoryStore`](crate::MemoryStore): a client takes the room of one session.
-    /// [`StoreStats::decoded`](crate::StoreStats::decoded) counts
-    /// what was not kept. In a mode without a store it changes nothing.
+    /// OpenSSL decodes the certificate of a session and its public key each time it decodes the session: on OpenSSL 3.0
+    /// that is most of the server's work in a resumed TLS 1.2 handshake and two fifths in TLS 1.3, later versions do it
+    /// faster. Those used last are therefore kept decoded, and a copy (`SSL_SESSION_dup`) is resumed. The store stays
+    /// the master of what exists: it is asked first, and a decoded session serves only if the store returns the bytes
+    /// that it was made of. It leaves the memory when the store no longer has the session and is asked for it, ten
+    /// seconds after its end at the latest, when others need the room, or with the last clone of the policy. What goes
+    /// first is as in a [`MemoryStore`](crate::MemoryStore): a client takes the room of one session.
+    /// [`StoreStats::decoded`](crate::StoreStats::decoded) counts what was not kept. In a mode without a store it
+    /// changes nothing.
     #[must_use]
     pub fn max_decoded(mut self, bytes: usize) -> Self {
         self.knobs.max_decoded = bytes;
@@ -189,7 +189,8 @@ impl Resumption {
     pub const DEFAULT_LOOKUP_DEADLINE: Duration = DEFAULT_LOOKUP_DEADLINE;
 
     /// Whether handshakes in [`accept_async`](crate::accept_async) are suspended while the store is asked, the replay
-    /// register, or the hook of [`admit_client`](Self::admit_client); off by default. In any other accept it changes nothing.
+    /// register, or the hook of [`admit_client`](Self::admit_client); off by default. In any other accept it changes
+    /// nothing.
     ///
     /// Drives `SSL_CTX_set_client_hello_cb`, which replaces a ClientHello callback that was set
     /// before. If you have one, leave this off and call [`client_hello`](Self::client_hello) from it.
@@ -199,8 +200,8 @@ impl Resumption {
         self
     }
 
-    /// How long a handshake in [`accept_async`](crate::accept_async) stays suspended for the store at a time; 2 seconds by
-    /// default, of any length. Then it goes on as a full one.
+    /// How long a handshake in [`accept_async`](crate::accept_async) stays suspended for the store at a time; 2 seconds
+    /// by default, of any length. Then it goes on as a full one.
     ///
     /// Zero asks the store, and hardly ever waits for its answer. After a HelloRetryRequest there may be
     /// a second time.

@@ -20,9 +20,9 @@ impl Resumption {
     /// ([`Resume`](ClientCertificates::Resume)), and nobody looks at the certificate again.
     ///
     /// On a resumed connection `ssl.peer_certificate()` is the certificate that was verified in the full handshake;
-    /// `ssl.peer_cert_chain()` is `None` or empty, and
-    /// [`Lineage::client_chain`](crate::Lineage::client_chain) has the rest. With [`Verify`](ClientCertificates::Verify) a certificate that was
-    /// revoked does not resume. With [`Resume`](ClientCertificates::Resume) it does until its session ends, unless
+    /// `ssl.peer_cert_chain()` is `None` or empty, and [`Lineage::client_chain`](crate::Lineage::client_chain) has the
+    /// rest. With [`Verify`](ClientCertificates::Verify) a certificate that was revoked does not resume. With
+    /// [`Resume`](ClientCertificates::Resume) it does until its session ends, unless
     /// [`forget_client`](Self::forget_client) is called or [`admit_client`](Self::admit_client) says no.
     #[must_use]
     pub fn client_certificates(mut self, resume: ClientCertificates) -> Self {
@@ -30,17 +30,18 @@ impl Resumption {
         self
     }
 
-    /// Asks `hook` before a session is resumed, with or without a client certificate: `false` declines it, and the client does a full handshake
-    /// ([`Reason::NotAdmitted`](crate::Reason::NotAdmitted)). None by default; another replaces the one before.
+    /// Asks `hook` before a session is resumed, with or without a client certificate: `false` declines it, and the
+    /// client does a full handshake ([`Reason::NotAdmitted`](crate::Reason::NotAdmitted)). None by default; another
+    /// replaces the one before.
     ///
     /// For what verification does not know: a revocation list of your own, a database of devices, a rule that some
     /// clients must authenticate anew each hour. It cannot let pass what would be declined without it, and a hook that
     /// panics has said no. The full handshake that follows does not ask it: have the certificate refused there too.
     ///
-    /// It is called within the handshake, on the thread that drives it, so it must not block. Under
-    /// `suspend_lookups` (feature `tokio`) it may take its time, up to `lookup_deadline`: it is called on another thread
-    /// while the handshake is suspended, before the library's own checks, and may be asked about a session that these
-    /// then decline. A handshake asks about four sessions at most.
+    /// It is called within the handshake, on the thread that drives it, so it must not block. Under `suspend_lookups`
+    /// (feature `tokio`) it may take its time, up to `lookup_deadline`: it is called on another thread while the
+    /// handshake is suspended, before the library's own checks, and may be asked about a session that these then
+    /// decline. A handshake asks about four sessions at most.
     ///
     /// ```
     /// use std::time::Duration;
@@ -61,18 +62,20 @@ impl Resumption {
         self
     }
 
-    /// Calls `hook` when the first session of a full handshake is made, and ties what it returns to that and all sessions that descend
-    /// from it, in tickets and in the store: at most 1,024 bytes. None by default; another replaces the one before.
+    /// Calls `hook` when the first session of a full handshake is made, and ties what it returns to that and all
+    /// sessions that descend from it, in tickets and in the store: at most 1,024 bytes. None by default; another
+    /// replaces the one before.
     ///
     /// [`Lineage::session_data`](crate::Lineage::session_data) has it on resumed connections, and
-    /// [`admit_client`](Self::admit_client) sees it. It makes tickets longer, which each client sends with each hello. In
-    /// a ticket it is encrypted.
+    /// [`admit_client`](Self::admit_client) sees it. It makes tickets longer, which each client sends with each hello.
+    /// In a ticket it is encrypted.
     ///
-    /// The hook finds the client's certificate, verified, the server name and the application protocol in the connection.
-    /// In TLS 1.2 the handshake is not complete yet. It is called again when a client gives a certificate after the
-    /// handshake, on the thread that drives the connection, and must not block. If it panics or returns more than
-    /// 1,024 bytes, the session has no data, which [`CertificateStats::data_failures`](crate::CertificateStats::data_failures)
-    /// counts. In mode off it is not called.
+    /// The hook finds the client's certificate, verified, the server name and the application protocol in the
+    /// connection. In TLS 1.2 the handshake is not complete yet. It is called again when a client gives a certificate
+    /// after the handshake, on the thread that drives the connection, and must not block. If it panics or returns more
+    /// than 1,024 bytes, the session has no data, which
+    /// [`CertificateStats::data_failures`](crate::CertificateStats::data_failures) counts. In mode off it is not
+    /// called.
     #[must_use]
     pub fn session_data(
         mut self,
@@ -84,9 +87,9 @@ impl Resumption {
 
     /// Whether TLS 1.2 clients get tickets in stateless and hybrid mode; they do by default.
     ///
-    /// A TLS 1.2 ticket holds the keys of the connection that it was made in, under the ticket key: who gets that key later can read
-    /// recorded connections, resumed and full. (A TLS 1.3 session is resumed with a fresh key exchange.) With
-    /// `false` sessions of TLS 1.2 are in the store in hybrid mode, and there are none in stateless mode; a ticket
+    /// A TLS 1.2 ticket holds the keys of the connection that it was made in, under the ticket key: who gets that key
+    /// later can read recorded connections, resumed and full. (A TLS 1.3 session is resumed with a fresh key exchange.)
+    /// With `false` sessions of TLS 1.2 are in the store in hybrid mode, and there are none in stateless mode; a ticket
     /// from before does not resume. In stateful mode and in mode off it changes nothing.
     ///
     /// Sets `SSL_OP_NO_TICKET`, which is then cleared for TLS 1.3 connections one by one.
@@ -100,10 +103,9 @@ impl Resumption {
     /// [`Verify`](ClientCertificates::Verify) each certificate is then looked at once more when its client comes back.
     /// For all clones and contexts of the policy.
     ///
-    /// It does see certificates and revocation lists that are added to a live store, the flags, depth, security level and
-    /// names of a connection and of a store, and another store. It does not see what
-    /// OpenSSL reads from a directory (`CApath`), what a verify callback goes by, and before OpenSSL 3.5 a purpose that
-    /// is set on a single connection.
+    /// It does see certificates and revocation lists that are added to a live store, the flags, depth, security level
+    /// and names of a connection and of a store, and another store. It does not see what OpenSSL reads from a directory
+    /// (`CApath`), what a verify callback goes by, and before OpenSSL 3.5 a purpose that is set on a single connection.
     pub fn trust_changed(&self) {
         self.shared.trust_changes.fetch_add(1, Relaxed);
     }

@@ -67,8 +67,8 @@ impl Default for Knobs {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ClientCertificates {
-    /// They are resumed, until the certificate's `notAfter` at most. Nobody looks at the certificate again: one that was
-    /// revoked resumes until its session ends.
+    /// They are resumed, until the certificate's `notAfter` at most. Nobody looks at the certificate again: one that
+    /// was revoked resumes until its session ends.
     #[default]
     Resume,
     /// They are resumed if the certificate passes what a full handshake would ask of it now: the trust store with its
@@ -84,11 +84,11 @@ pub enum ClientCertificates {
     /// trust store gets another certificate or revocation list, a list or a certificate ends, or
     /// [`trust_changed`](crate::Resumption::trust_changed) is called.
     ///
-    /// A certificate that did not verify in the full handshake, and that a callback let pass, is not resumed, nor is a raw public key (RFC 7250).
-    /// Nor is a certificate where the connection asks for none when its session is looked up, unless a full handshake of the same server
-    /// name has shown, since this process began, what a server name callback demands. Should such a callback demand more
-    /// than before, a connection that has resumed by then is failed, once
-    /// ([`Stats::failed_closed`](crate::Stats::failed_closed)); the next is full.
+    /// A certificate that did not verify in the full handshake, and that a callback let pass, is not resumed, nor is a
+    /// raw public key (RFC 7250). Nor is a certificate where the connection asks for none when its session is looked
+    /// up, unless a full handshake of the same server name has shown, since this process began, what a server name
+    /// callback demands. Should such a callback demand more than before, a connection that has resumed by then is
+    /// failed, once ([`Stats::failed_closed`](crate::Stats::failed_closed)); the next is full.
     Verify,
     /// They are not resumed: each connection verifies the certificate anew.
     Never,

@@ -71,16 +71,17 @@ impl Resumption {
         Self::new(Mode::Stateless(keys))
     }
 
-    /// Tickets for clients that take them; `store` for TLS 1.3 clients with a certificate (or raw public key), whose tickets would carry it back
-    /// and forth, and for TLS 1.2 clients without tickets, or all of them with
+    /// Tickets for clients that take them; `store` for TLS 1.3 clients with a certificate (or raw public key), whose
+    /// tickets would carry it back and forth, and for TLS 1.2 clients without tickets, or all of them with
     /// [`tls12_tickets(false)`](Self::tls12_tickets).
     ///
-    /// In TLS 1.2 the choice falls before the client's certificate is known, so a client with one gets a ticket with the
-    /// certificate in it. A client may come back with either kind at any host that has the keys and the store.
+    /// In TLS 1.2 the choice falls before the client's certificate is known, so a client with one gets a ticket with
+    /// the certificate in it. A client may come back with either kind at any host that has the keys and the store.
     ///
     /// To tell the two kinds of TLS 1.3 tickets apart the message callback of the context is taken
-    /// (`SSL_CTX_set_msg_callback`, which the `openssl` crate does not set), and `SSL_OP_NO_TICKET` of each connection is
-    /// switched as its client needs. Should another message callback be set afterwards, 32-byte tickets are declined.
+    /// (`SSL_CTX_set_msg_callback`, which the `openssl` crate does not set), and `SSL_OP_NO_TICKET` of each connection
+    /// is switched as its client needs. Should another message callback be set afterwards, 32-byte tickets are
+    /// declined.
     ///
     /// Clears `SSL_OP_NO_TICKET` and sets the session cache mode
     /// `SERVER | NO_INTERNAL | NO_AUTO_CLEAR`.

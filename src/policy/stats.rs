@@ -32,20 +32,19 @@ pub struct Stats {
     pub certificates: CertificateStats,
     /// Settings of contexts that were found changed after `set_resumption`, each counted once a context.
     ///
-    /// At a context's first handshake: the `NO_TICKET` option, the session cache mode, the session
-    /// callbacks (new and get), the number of tickets, the verify mode, early data switched on. When a
-    /// session is made or offered: the session id context, the ticket callbacks, the ticket key callback,
-    /// the info callback, and in hybrid mode the message callback. After an `accept_async`: the ClientHello callback of a policy with
-    /// `suspend_lookups`.
+    /// At a context's first handshake: the `NO_TICKET` option, the session cache mode, the session callbacks (new and
+    /// get), the number of tickets, the verify mode, early data switched on. When a session is made or offered: the
+    /// session id context, the ticket callbacks, the ticket key callback, the info callback, and in hybrid mode the
+    /// message callback. After an `accept_async`: the ClientHello callback of a policy with `suspend_lookups`.
     ///
     /// While the cache mode, the session callbacks, the ticket callbacks or the ticket key callback are not
     /// ours nothing resumes at the context, because then OpenSSL or somebody else decides what does, and
     /// handshakes are full for a reason of that name. Without the info callback nothing resumes either, and
     /// [`resumption`](crate::SslRefExt::resumption) says `None`.
     pub overridden: u64,
-    /// Connections that were failed because a server name callback demanded a client certificate
-    /// after a session without one, or with one that does not pass there, had been found, or because OpenSSL had resumed a session that this
-    /// library had not checked. No handshake of theirs completed.
+    /// Connections that were failed because a server name callback demanded a client certificate after a session
+    /// without one, or with one that does not pass there, had been found, or because OpenSSL had resumed a session that
+    /// this library had not checked. No handshake of theirs completed.
     pub failed_closed: u64,
     pub(super) full: [u64; REASONS],
     pub(super) resumed: [u64; SOURCES],

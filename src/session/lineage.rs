@@ -13,8 +13,8 @@ use crate::base::hex;
 /// handshake was full begins one. So does a client that gives a certificate after the handshake (RFC 8446, section
 /// 4.6.2), though its sessions end when those from before do.
 ///
-/// It comes out of the session, where the client cannot change it: in a ticket it is sealed, in a store only who writes to
-/// the store could change it (which [`Sealed`](crate::Sealed) prevents). What is damaged or forged resumes nothing.
+/// It comes out of the session, where the client cannot change it: in a ticket it is sealed, in a store only who writes
+/// to the store could change it (which [`Sealed`](crate::Sealed) prevents). What is damaged or forged resumes nothing.
 #[derive(Clone)]
 pub struct Lineage {
     id: [u8; 16],
@@ -70,9 +70,9 @@ impl Lineage {
         (!self.data.is_empty()).then_some(&*self.data)
     }
 
-    /// The client's certificate, and after it those that the client sent and that its verification used, each the issuer
-    /// of the one before; those that came from the server's own trust store are not among them. They were verified in the
-    /// full handshake.
+    /// The client's certificate, and after it those that the client sent and that its verification used, each the
+    /// issuer of the one before; those that came from the server's own trust store are not among them. They were
+    /// verified in the full handshake.
     ///
     /// `None` if the client gave no certificate, or one that did not verify and that a callback let pass. On a resumed
     /// connection also if this host does not have the certificates that the client sent: they travel in no ticket, and

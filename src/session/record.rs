@@ -8,11 +8,11 @@ use crate::ffi::Secret;
 
 /// A stored session: opaque, versioned, wiped when dropped, never printed.
 ///
-/// As bytes it is one version byte (1), the expiry in seconds since the Unix epoch (8 bytes,
-/// big-endian) and a payload, which is a checksum, the DER of an `SSL_SESSION` without its id and
-/// timeout, and that of the certificates that its client sent beside its own, or what a store over a store made of them. A record with any byte changed, its expiry
-/// included, is as good as none; a store may drop a session earlier. **The bytes hold the secrets of live connections**: seal them before
-/// they leave the process; [`Sealed`](crate::Sealed) does.
+/// As bytes it is one version byte (1), the expiry in seconds since the Unix epoch (8 bytes, big-endian) and a payload,
+/// which is a checksum, the DER of an `SSL_SESSION` without its id and timeout, and that of the certificates that its
+/// client sent beside its own, or what a store over a store made of them. A record with any byte changed, its expiry
+/// included, is as good as none; a store may drop a session earlier. **The bytes hold the secrets of live
+/// connections**: seal them before they leave the process; [`Sealed`](crate::Sealed) does.
 #[derive(Clone)]
 pub struct Session(Secret);
 
