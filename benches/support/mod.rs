@@ -24,12 +24,14 @@ use openssl::ssl::{
 };
 use openssl_resumption::{MemoryStore, Resumption, SslContextBuilderExt, TicketKeys};
 
+mod certificates;
 mod early;
 #[path = "../../examples/support/mod.rs"]
 mod shared;
 
 use shared::{Client, Identity, mint};
 
+pub use certificates::Visitor;
 pub use shared::Kind;
 
 /// A version, and whether the server demands a certificate of the client.
@@ -80,31 +82,39 @@ impl Variant {
         Self::Hybrid,
     ];
 
+    /// The policy of a server that has one.
+    pub fn policy(self) -> Option<Resumption> {
+        let store = MemoryStore::default;
+        match self {
+            Self::Internal | Self::Der | Self::Tickets => None,
+            Self::Stateful => Some(Resumption::stateful(store())),
+            Self::Stateless => Some(Resumption::stateless(TicketKeys::random())),
+            Self::Hybrid => Some(Resumption::hybrid(store(), TicketKeys::random())),
+        }
+    }
+
     pub fn apply(self, builder: &mut SslAcceptorBuilder) -> Result<(), ErrorStack> {
-        let entries = MemoryStore::DEFAULT_ENTRIES;
-        let policy = match self {
+        if let Some(policy) = self.policy() {
+            builder
+                .set_resumption(&policy)
+                .expect("a policy that works");
+            return Ok(());
+        }
+        match self {
             Self::Internal => {
+                let entries = MemoryStore::DEFAULT_ENTRIES;
                 builder.set_options(SslOptions::NO_TICKET);
                 builder.set_session_cache_size(entries as i32);
-                return builder.set_session_id_context(b"benchmark");
             }
             Self::Der => {
                 builder.set_options(SslOptions::NO_TICKET);
                 keep_der(builder);
-                return builder.set_session_id_context(b"benchmark");
             }
-            Self::Tickets => {
+            _ => {
                 builder.set_session_cache_mode(SslSessionCacheMode::OFF);
-                return builder.set_session_id_context(b"benchmark");
             }
-            Self::Stateful => Resumption::stateful(MemoryStore::default()),
-            Self::Stateless => Resumption::stateless(TicketKeys::random()),
-            Self::Hybrid => Resumption::hybrid(MemoryStore::default(), TicketKeys::random()),
-        };
-        builder
-            .set_resumption(&policy)
-            .expect("a policy that works");
-        Ok(())
+        }
+        builder.set_session_id_context(b"benchmark")
     }
 }
 
