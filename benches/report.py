@@ -2,9 +2,9 @@
 """Runs the benchmarks, and writes their tables into benches/README.md and charts beside it.
 
 Needs valgrind, nginx and redis-server. Without arguments all of them, which takes about twenty-five minutes;
-else those that are named: instructions, mentions, early, first_byte, register, handshake, store, mixes, ends, nginx.
-`check` counts instructions, writes nothing, and fails if resumption, early data, or a hello that is made to be dear,
-has become dearer.
+else those that are named: instructions, mentions, certificates, early, first_byte, register, handshake, store, mixes,
+ends, nginx. `check` counts instructions, writes nothing, and fails if resumption, early data, a verdict that is
+remembered, or a hello that is made to be dear, has become dearer.
 """
 
 import csv
@@ -31,6 +31,8 @@ LIMITS = {
 }
 # The same for one hello that mentions a session as often as it can.
 LIMIT_OF_MENTIONS = 3
+# Of a resumption with a remembered verdict on the client's certificate to the same without one.
+LIMIT_OF_VERDICT = 1.01
 # Of a request as early data to one after the handshake, and of the callback that asks the register to the whole.
 LIMIT_OF_EARLY = 1.08
 LIMIT_OF_REGISTER = 0.01
@@ -46,6 +48,7 @@ NAMES = {
     "stateless": "**stateless**",
     "hybrid": "**hybrid**",
 }
+CLIENTS = {"alone": "", "intermediate": ", intermediate CA", "140 CAs": ", a store of 140 CAs"}
 WAYS = {"Full": "full handshake", "Resumed": "resumed", "Early": "resumed with early data"}
 CASES = {
     "tls12": "TLS 1.2",
@@ -142,6 +145,11 @@ def check():
         print(f"one hello, {row['policy']}, {row['client']}: {row['ratio']:.2f}, at most {LIMIT_OF_MENTIONS}")
         if row["ratio"] > LIMIT_OF_MENTIONS:
             dear.append(f"one hello, {row['policy']}, {row['client']}")
+    for row in count_certificates("5"):
+        where, ratio = f"{row['mode']}, {client_of(row)}", row["verify"] / row["resume"]
+        print(f"a remembered verdict, {where}: {ratio:.4f} of a resumption without, at most {LIMIT_OF_VERDICT}")
+        if ratio > LIMIT_OF_VERDICT:
+            dear.append(f"a remembered verdict, {where}")
     for row in count_early("10", "stateful", "stateless"):
         ratio, share = row["early"] / row["late"], row["callback"] / row["early"]
         print(f"early data, {row['server']}: {ratio:.4f} of a resumption without, at most {LIMIT_OF_EARLY}")
@@ -164,6 +172,38 @@ def mentions():
         figures.setdefault(row["policy"], {})[row["client"]] = text
     rows = [[f"**{policy}**"] + list(texts.values()) for policy, texts in figures.items()]
     return table(["thousands of instructions", "anonymous client", "client with a certificate"], rows)
+
+
+def count_certificates(*args):
+    rows = csv.DictReader(io.StringIO(bench("certificates", *args)))
+    return [row | {what: int(row[what]) for what in ("full", "look", "resume", "verify")} for row in rows]
+
+
+def client_of(row):
+    return CASES[row["version"]] + CLIENTS[row["client"]]
+
+
+def certificates():
+    """Three tables: instructions, times, and the bytes of hellos."""
+    counts = {}
+    for row in count_certificates():
+        text = f"{row['verify'] / 1000:,.0f} ({row['verify'] / row['resume']:.4f})"
+        look = f"{row['look'] / 1000:,.0f} ({row['look'] / row['full']:.2f})"
+        counts.setdefault(NAMES[row["mode"]], {})[client_of(row)] = f"{text}, {look}"
+    head = ["thousands of instructions: remembered, a look", *next(iter(counts.values()))]
+    tables = [table(head, [[mode, *texts.values()] for mode, texts in counts.items()])]
+    rows = [
+        [client_of(row), row["full"], row["resumed"], f"{row['look']} ({int(row['look']) / int(row['full']):.2f})"]
+        for row in csv.DictReader(io.StringIO(bench("certificates", "times")))
+    ]
+    tables.append(table(["microseconds", "full handshake", "resumed without a look", "a look"], rows))
+    hellos = {}
+    for row in csv.DictReader(io.StringIO(bench("certificates", "hellos"))):
+        text = f"{int(row['without']):,} to {int(row['with']):,}"
+        hellos.setdefault(NAMES[row["mode"]], {})[CASES[row["version"]]] = text
+    head = ["bytes of a ClientHello, without a session and with", *next(iter(hellos.values()))]
+    tables.append(table(head, [[mode, *texts.values()] for mode, texts in hellos.items()]))
+    return "\n\n".join(tables)
 
 
 def count_early(*args):
@@ -299,7 +339,7 @@ def machine():
 def main():
     if sys.argv[1:] == ["check"]:
         return check()
-    parts = [instructions, mentions, early, first_byte, register, handshake, store, mixes, ends, nginx]
+    parts = [instructions, mentions, certificates, early, first_byte, register, handshake, store, mixes, ends, nginx]
     names = sys.argv[1:] or [part.__name__ for part in parts]
     if unknown := set(names) - {part.__name__ for part in parts}:
         raise SystemExit(f"no such benchmark: {', '.join(unknown)}")

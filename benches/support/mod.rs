@@ -31,6 +31,7 @@ mod shared;
 
 use shared::{Client, Identity, mint};
 
+#[allow(unused_imports, reason = "each benchmark uses its own part")]
 pub use certificates::Visitor;
 pub use shared::Kind;
 
