@@ -1,12 +1,15 @@
 //! Sessions that may be written to.
 
-use std::ffi::{CString, c_long, c_uint};
+use std::ffi::{CStr, c_long, c_uint};
 use std::ops::Deref;
 
 use foreign_types::ForeignTypeRef;
 use openssl::ssl::{SslSession, SslSessionRef};
 
 use super::declare::*;
+
+/// The longest server name that OpenSSL takes (`TLSEXT_MAXLEN_host_name`).
+const LONGEST_NAME: usize = 255;
 
 /// A session that nobody else has: it has just been decoded or copied.
 pub(crate) struct OwnedSession(SslSession);
@@ -72,12 +75,20 @@ impl<'a> SessionMut<'a> {
         unsafe { SSL_SESSION_set1_ticket_appdata(self.0.as_ptr(), data, len) };
     }
 
-    /// Writes the server name.
+    /// Writes the server name, if it is one: a full handshake with a longer name, or with a zero byte in it, does not
+    /// complete.
     pub(crate) fn set_hostname(&mut self, name: &[u8]) {
-        // A full handshake with a zero byte in its name does not complete.
-        let Ok(name) = CString::new(name) else { return };
+        // Not a `CString`, which takes an allocation in each handshake of TLS 1.2 that resumes.
+        let mut text = [0; LONGEST_NAME + 1];
+        let Some(place) = text[..LONGEST_NAME].get_mut(..name.len()) else {
+            return;
+        };
+        place.copy_from_slice(name);
+        let Ok(text) = CStr::from_bytes_with_nul(&text[..=name.len()]) else {
+            return;
+        };
         // SAFETY: OpenSSL copies the string; without memory for that the session stays without.
-        unsafe { SSL_SESSION_set1_hostname(self.0.as_ptr(), name.as_ptr()) };
+        unsafe { SSL_SESSION_set1_hostname(self.0.as_ptr(), text.as_ptr()) };
     }
 }
 

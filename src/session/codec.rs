@@ -39,27 +39,24 @@ pub(crate) fn encode(
     Some(Session::with_header(ends, record))
 }
 
-/// The session in a record, which has this id.
-pub(crate) fn decode(key: &SessionKey, id: &[u8], record: &Session) -> Option<OwnedSession> {
+/// The session in a record, which has this id, and the DER of its chain, empty if it has none.
+pub(crate) fn decode<'a>(
+    key: &SessionKey,
+    id: &[u8],
+    record: &'a Session,
+) -> Option<(OwnedSession, &'a [u8])> {
     let (check, body) = record.payload().split_first_chunk()?;
     let ends = record.expires_at();
     if *check != checksum(key, ends, body) {
         return None;
     }
-    let (der, _) = ffi::first_element(body)?;
+    let (der, chain) = ffi::first_element(body)?;
     let mut session = ffi::session_from_der(der)?;
     let made = u64::try_from(session.time()).ok()?;
     let mut writing = session.as_mut();
     writing.set_id(id);
     writing.set_timeout(unix_seconds(ends).checked_sub(made)?);
-    Some(session)
-}
-
-/// The DER of the chain in a record that [`decode`] has decoded.
-pub(crate) fn chain_in(record: &Session) -> &[u8] {
-    let body = record.payload().get(CHECKSUM_LEN..);
-    let (_, chain) = body.and_then(ffi::first_element).unwrap_or_default();
-    chain
+    Some((session, chain))
 }
 
 /// Tells a record that was damaged, or stored under another key, before OpenSSL sees it: a session
@@ -111,7 +108,8 @@ mod tests {
         assert_eq!(session.to_der().unwrap(), der, "it is as it was");
         assert_eq!(unix_seconds(record.expires_at()), 1_700_086_399);
 
-        let read = decode(&key, session.id(), &record).unwrap();
+        let (read, chain) = decode(&key, session.id(), &record).unwrap();
+        assert!(chain.is_empty());
         assert_eq!(read.to_der().unwrap(), der);
     }
 
