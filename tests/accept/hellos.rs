@@ -82,14 +82,29 @@ fn a_ticket_that_is_offered_often_is_looked_up_once() {
     assert_eq!(keys, asked(&store, &context, &[hello]));
 }
 
-/// OpenSSL tries to open them.
+/// The first one says where all are looked for: in the store if it has the length of a session id, and otherwise it is
+/// opened.
 #[test]
-fn tickets_of_a_hybrid_policy_are_not_looked_up_however_long_they_are() {
-    let store = Arc::new(Watched::default());
-    let policy = Resumption::hybrid(Arc::clone(&store), TicketKeys::random());
-    let context = context(&policy.suspend_lookups(true));
-    let hello = offering("P-256", [ticket_of_nobody(0)]);
-    assert_eq!(asked_ahead(&store, &context, &[hello]), []);
+fn tickets_of_a_hybrid_policy_are_looked_up_if_the_first_may_name_a_session() {
+    let short = ticket_of_nobody;
+    let sealed = |len| vec![7; len];
+    let offers = [
+        (vec![short(0)], 1),
+        (vec![short(0), sealed(200), short(1), short(0)], 2),
+        ((0..1_000).map(short).collect(), 4),
+        (vec![sealed(200), short(0)], 0),
+        (vec![sealed(31), short(0)], 0),
+        (vec![sealed(33), short(0)], 0),
+    ];
+    for (offer, expected) in offers {
+        let store = Arc::new(Watched::default());
+        let policy = Resumption::hybrid(Arc::clone(&store), TicketKeys::random());
+        let context = context(&policy.suspend_lookups(true).lookup_deadline(LONG));
+        let hello = offering("P-256", offer.clone());
+        let keys = asked_ahead(&store, &context, std::slice::from_ref(&hello));
+        assert_eq!(keys.len(), expected, "{offer:?}");
+        assert_eq!(keys, asked(&store, &context, &[hello]), "{offer:?}");
+    }
 }
 
 #[test]

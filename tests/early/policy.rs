@@ -36,10 +36,24 @@ fn early_data_that_nobody_protects_is_refused() {
     assert!(said.contains("999") && said.contains("1000"), "{said}");
     let said = refusal(&Resumption::off(), |b| b.set_max_early_data(999).unwrap());
     assert!(said.contains("999"), "{said}");
-    let stateless = Resumption::stateless(TicketKeys::random())
-        .early_data(1)
-        .single_use(true);
+    // A sealed ticket is in no store that could give it out once only.
+    let hybrid = || Resumption::hybrid(MemoryStore::default(), TicketKeys::random());
+    for sealing in [Resumption::stateless(TicketKeys::random()), hybrid()] {
+        for single_use in [false, true] {
+            let policy = sealing.clone().early_data(1).single_use(single_use);
+            let said = refusal(&policy, |_| ());
+            assert!(said.contains("a replay register"), "{policy:?}: {said}");
+        }
+    }
+    let with_register = |policy: Resumption| {
+        policy
+            .early_data(1)
+            .single_use(true)
+            .replay_register(MemoryRegister::default())
+    };
+    let stateless = with_register(Resumption::stateless(TicketKeys::random()));
     assert!(refusal(&stateless, |_| ()).starts_with("single use needs"));
+    acceptor().set_resumption(&with_register(hybrid())).unwrap();
 }
 
 #[test]

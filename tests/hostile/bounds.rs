@@ -123,7 +123,7 @@ fn what_a_client_offers_over_and_over_is_looked_at_once() {
         assert!(is_server_hello(&answer), "{mode}: {:02x?}", &answer[..16]);
         let stats = policy.stats();
         let decoded = stats.store.decoded - before.store.decoded;
-        assert_eq!(decoded, u64::from(mode == "stateful"), "{mode}");
+        assert_eq!(decoded, u64::from(mode != "stateless"), "{mode}");
         assert_eq!((stats.store.capped, stats.tickets.capped), (0, 0), "{mode}");
     }
 }
@@ -174,15 +174,26 @@ fn a_client_certificate_too_large_for_a_ticket_costs_the_ticket_and_not_the_conn
             let client = client_as(Kind::Tls13, &huge);
             let met = meet(&demanding(&policy, &[&ca]), &client, None);
             assert!(met.authenticated, "{mode}");
-            let tickets = if mode == "stateful" { 1 } else { 0 };
+            // A session in the store is known to be too large when its ticket has been written.
+            let tickets = match mode {
+                "stateful" => 1,
+                "hybrid" => 2,
+                _ => 0,
+            };
             assert_eq!(met.client.sessions.len(), tickets, "{mode}");
-            assert_eq!(policy.stats().tickets.sealed, 0, "{mode}");
+            let stats = policy.stats();
+            assert_eq!((stats.tickets.sealed, stats.store.puts), (0, 0), "{mode}");
+            assert_eq!(stats.store.too_large, tickets as u64, "{mode}");
+            // A store with room for it is all that it takes to resume.
+            let roomy = demanding(&policy.max_session_size(100_000), &[&ca]);
+            let [_, second] = meet_twice(&roomy, &client);
+            assert_eq!(second.client.resumed, tickets > 0, "{mode}");
         }
     }
 }
 
 #[test]
-fn single_use_needs_a_store_that_takes_once_and_the_stateful_mode() {
+fn single_use_needs_a_store_that_takes_once() {
     struct Plain(MemoryStore);
     impl SessionStore for Plain {
         fn put(&self, key: &SessionKey, session: Session) -> Result<(), StoreError> {
@@ -197,8 +208,8 @@ fn single_use_needs_a_store_that_takes_once_and_the_stateful_mode() {
     }
     let refused = [
         Resumption::stateful(Plain(MemoryStore::default())),
+        Resumption::hybrid(Plain(MemoryStore::default()), TicketKeys::random()),
         Resumption::stateless(TicketKeys::random()),
-        Resumption::hybrid(MemoryStore::default(), TicketKeys::random()),
         Resumption::off(),
     ];
     for policy in refused {
@@ -207,8 +218,13 @@ fn single_use_needs_a_store_that_takes_once_and_the_stateful_mode() {
             .unwrap_err();
         assert!(matches!(error, Error::SingleUse(_)), "{error}");
     }
-    let policy = Resumption::stateful(MemoryStore::default()).single_use(true);
-    acceptor().set_resumption(&policy).unwrap();
+    let works = [
+        Resumption::stateful(MemoryStore::default()),
+        Resumption::hybrid(MemoryStore::default(), TicketKeys::random()),
+    ];
+    for policy in works {
+        acceptor().set_resumption(&policy.single_use(true)).unwrap();
+    }
 }
 
 #[test]

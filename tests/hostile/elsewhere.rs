@@ -24,11 +24,18 @@ fn home(mode: &str, kind: Kind) -> Option<Source> {
     }
 }
 
+/// The same for a client with a certificate.
+fn home_with_certificate(mode: &str, kind: Kind) -> Option<Source> {
+    match (mode, kind) {
+        ("hybrid", Kind::Tls13) => Some(Source::Store),
+        _ => home(mode, kind),
+    }
+}
+
 /// Whether a session that lives there can be had in this mode.
-fn has(mode: &str, kind: Kind, home: Source) -> bool {
+fn has(mode: &str, home: Source) -> bool {
     match home {
-        // A TLS 1.2 client may offer an id beside an empty ticket.
-        Source::Store => mode == "stateful" || (mode == "hybrid" && kind != Kind::Tls13),
+        Source::Store => mode == "stateful" || mode == "hybrid",
         _ => mode == "stateless" || mode == "hybrid",
     }
 }
@@ -58,17 +65,32 @@ pub(crate) fn homes() -> impl Iterator<Item = (String, Resumption, Kind)> {
 fn a_session_of_another_mode_resumes_if_both_have_it_in_the_same_place() {
     let mut all = related().to_vec();
     all.push(("off", Resumption::off()));
+    let (ca, me) = ca_and_client();
     for kind in Kind::ALL {
-        for (made, from) in &all {
-            let client = Client::new(kind).unwrap();
-            let first = Server::new(from).meet(&client, None);
-            let home = home(made, kind);
-            for (asked, to) in &all {
-                let outcome = Server::new(to).meet(&client, first.next()).agreed();
-                let what = format!("{kind:?}: {made} for {asked}: {outcome:?}");
-                match home.filter(|home| has(asked, kind, *home)) {
-                    Some(home) => assert_eq!(outcome, Resumed(home), "{what}"),
-                    None => assert!(matches!(outcome, Full(_)), "{what}"),
+        for with_certificate in [false, true] {
+            let server = |policy| match with_certificate {
+                true => Server::with(policy, |builder| demand_certificates(builder, &ca)),
+                false => Server::new(policy),
+            };
+            let home = match with_certificate {
+                true => home_with_certificate,
+                false => home,
+            };
+            for (made, from) in &all {
+                let client = client_as(kind, &me);
+                let first = server(from).meet(&client, None);
+                assert_eq!(first.authenticated, with_certificate);
+                let home = home(made, kind);
+                for (asked, to) in &all {
+                    let met = server(to).meet(&client, first.next());
+                    let outcome = met.agreed();
+                    let what =
+                        format!("{kind:?} {with_certificate}: {made} for {asked}: {outcome:?}");
+                    assert_eq!(met.authenticated, with_certificate, "{what}");
+                    match home.filter(|home| has(asked, *home)) {
+                        Some(home) => assert_eq!(outcome, Resumed(home), "{what}"),
+                        None => assert!(matches!(outcome, Full(_)), "{what}"),
+                    }
                 }
             }
         }

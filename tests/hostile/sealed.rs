@@ -96,6 +96,29 @@ fn a_sealed_session_with_any_byte_changed_resumes_as_it_is_or_not_at_all() {
     });
 }
 
+/// Where a stamp says who the client is, and what else is in it.
+const FLAGS: usize = 1;
+const HAS_AUTHORITY: u8 = 0x10;
+const HAS_CHAIN: u8 = 0x20;
+
+/// Version, flags, time, binding and lineage.
+const SHORTEST: usize = 2 + 8 + 16 + 16;
+
+/// How many bytes an application may add.
+const DATA: usize = 1_024;
+
+/// Whether this is a stamp of this version, with all that it says it has, and not too much behind it.
+fn is_whole(stamp: &[u8]) -> bool {
+    let [3, flags, ..] = *stamp else {
+        return false;
+    };
+    let authority = if flags & HAS_AUTHORITY != 0 { 16 } else { 0 };
+    let chain = if flags & HAS_CHAIN != 0 { 32 } else { 0 };
+    let known = flags & !(HAS_AUTHORITY | HAS_CHAIN) <= 2;
+    let data = stamp.len().checked_sub(SHORTEST + authority + chain);
+    known && data.is_some_and(|data| data <= DATA)
+}
+
 /// What may stand in a stamp's place.
 fn stamp_like(own: Vec<u8>) -> impl Strategy<Value = Vec<u8>> {
     let flipped = (Just(own.clone()), any::<Index>(), 0..8_u8).prop_map(|(mut stamp, at, bit)| {
@@ -103,13 +126,29 @@ fn stamp_like(own: Vec<u8>) -> impl Strategy<Value = Vec<u8>> {
         stamp[at] ^= 1 << bit;
         stamp
     });
+    // Around the longest that there is with each part, too.
+    let len = prop_oneof![0..150_usize, SHORTEST + DATA - 3..SHORTEST + DATA + 60];
     let resized =
-        (Just(own.clone()), 0..70_usize, any::<u8>()).prop_map(|(mut stamp, len, fill)| {
+        (Just(own.clone()), len.clone(), any::<u8>()).prop_map(|(mut stamp, len, fill)| {
             stamp.resize(len, fill);
             stamp
         });
-    let retimed = (Just(own.clone()), 0..200_000_u64, any::<bool>()).prop_map(
-        |(mut stamp, seconds, future)| {
+    // What it says it has may be there or not, and be any bytes.
+    let flags = prop_oneof![
+        Just(0),
+        Just(HAS_AUTHORITY),
+        Just(HAS_CHAIN),
+        Just(0x30),
+        any::<u8>()
+    ];
+    let flagged =
+        (Just(own.clone()), flags, len, any::<u8>()).prop_map(|(mut stamp, flags, len, fill)| {
+            stamp.resize(len.max(2), fill);
+            stamp[FLAGS] |= flags;
+            stamp
+        });
+    let retimed =
+        (Just(own), 0..200_000_u64, any::<bool>()).prop_map(|(mut stamp, seconds, future)| {
             let time = if future {
                 now() + seconds
             } else {
@@ -117,16 +156,13 @@ fn stamp_like(own: Vec<u8>) -> impl Strategy<Value = Vec<u8>> {
             };
             stamp[2..10].copy_from_slice(&time.to_be_bytes());
             stamp
-        },
-    );
-    let with_authority = (Just(own), vec(any::<u8>(), 16))
-        .prop_map(|(stamp, authority)| [stamp, authority].concat());
+        });
     prop_oneof![
         3 => flipped,
         3 => resized,
+        3 => flagged,
         2 => retimed,
-        1 => with_authority,
-        3 => vec(any::<u8>(), 0..70),
+        3 => vec(any::<u8>(), 0..150),
     ]
 }
 
@@ -135,11 +171,12 @@ fn only_a_whole_stamp_of_this_name_and_lifetime_resumes() {
     with_tickets(|guest| {
         let session = open(guest.ticket());
         let own = content(&session, STAMP).to_vec();
+        assert!(is_whole(&own) && own.len() == SHORTEST);
         let day = Resumption::DEFAULT_LIFETIME.as_secs();
-        for_all(300, stamp_like(own.clone()), |stamp| {
+        for_all(400, stamp_like(own.clone()), |stamp| {
             let ticket = seal(&with_field(&session, STAMP, Some(&stamp)));
             let outcome = guest.offer(&ticket);
-            let is_whole = [26, 42].contains(&stamp.len()) && stamp[0] == 2 && stamp[1] <= 2;
+            let is_whole = is_whole(&stamp);
             let is_ours = is_whole && stamp[10..26] == own[10..26];
             let time = |stamp: &[u8]| u64::from_be_bytes(stamp[2..10].try_into().unwrap());
             let from_now = if is_whole {
@@ -155,5 +192,19 @@ fn only_a_whole_stamp_of_this_name_and_lifetime_resumes() {
                 assert!(matches!(outcome, Ok(Full(_))), "{outcome:?} {stamp:02x?}");
             }
         });
+    });
+}
+
+/// A stamp of the version before would be taken for one with a lineage that it does not have.
+#[test]
+fn a_stamp_of_another_version_does_not_resume() {
+    with_tickets(|guest| {
+        let session = open(guest.ticket());
+        let own = content(&session, STAMP).to_vec();
+        for version in (0..=255).filter(|version| *version != own[0]) {
+            let other = [&[version], &own[1..]].concat();
+            let ticket = seal(&with_field(&session, STAMP, Some(&other)));
+            assert_eq!(guest.offer(&ticket), Ok(Full(Reason::NoStamp)), "{version}");
+        }
     });
 }
