@@ -1,8 +1,12 @@
 //! Stores that answer whatever they like.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
+use openssl::hash::MessageDigest;
+use openssl::x509::X509;
+use openssl::x509::extension::BasicConstraints;
 use openssl_resumption::{
+    ClientCertificates,
     Handshake::{Full, Resumed},
     Reason, Resumption, Session, Source,
 };
@@ -95,5 +99,96 @@ fn what_is_no_session_or_a_strange_one_does_not_resume_even_if_its_checksum_is_r
         }
         *store.lie.lock() = Some(Lie::Forged(session.to_vec()));
         guest.still_resumes();
+    }
+}
+
+/// A certificate that `ca` has signed, and that may sign others.
+fn mint_intermediate(ca: &Identity) -> Identity {
+    let mut identity = mint("between", Some(ca)).unwrap();
+    let mut cert = X509::builder().unwrap();
+    cert.set_version(2).unwrap();
+    cert.set_serial_number(identity.cert.serial_number())
+        .unwrap();
+    cert.set_not_before(identity.cert.not_before()).unwrap();
+    cert.set_not_after(identity.cert.not_after()).unwrap();
+    cert.set_subject_name(identity.cert.subject_name()).unwrap();
+    cert.set_issuer_name(ca.cert.subject_name()).unwrap();
+    cert.set_pubkey(&identity.key).unwrap();
+    let may_sign = BasicConstraints::new().critical().ca().build().unwrap();
+    cert.append_extension(may_sign).unwrap();
+    cert.sign(&ca.key, MessageDigest::sha256()).unwrap();
+    identity.cert = cert.build();
+    identity
+}
+
+/// Who can write to the store can put any certificates there. They would be told to the application as those of the client.
+#[test]
+fn only_the_chain_that_a_client_sent_is_its_chain_whatever_follows_its_session_in_the_store() {
+    let ca = mint("clients", None).unwrap();
+    let between = mint_intermediate(&ca);
+    let me = mint("me", Some(&between)).unwrap();
+    let (chain, other) = [&between, &ca].map(|one| one.cert.to_der().unwrap()).into();
+    for kind in Kind::ALL {
+        let store = Arc::new(Liar::default());
+        let client = Client::with(kind, |context| {
+            context.set_certificate(&me.cert)?;
+            context.set_private_key(&me.key)?;
+            context.add_extra_chain_cert(between.cert.clone())
+        })
+        .unwrap();
+        // Each time a host that has not seen the client: what it knows of the chain is in the store.
+        let ask = |looks: ClientCertificates, session: Option<&[u8]>| {
+            let told = Arc::new(Mutex::new(None));
+            let tell = Arc::clone(&told);
+            let policy = Resumption::stateful(Arc::clone(&store)).client_certificates(looks);
+            let policy = policy.admit_client(move |client| {
+                let chain = client.lineage().client_chain().map(<[_]>::to_vec);
+                *tell.lock().unwrap() = chain;
+                true
+            });
+            let server = Server::with(&policy, |builder| demand_certificates(builder, &ca));
+            let met = server.meet(&client, session);
+            let told = told.lock().unwrap().take();
+            (met, told)
+        };
+        let (first, _) = ask(ClientCertificates::Resume, None);
+        let record = store.stored.lock()[0].1.clone();
+        let body = &record.as_bytes()[HEADER + CHECKSUM..];
+        let session = body.strip_suffix(&chain[..]).expect("the chain at its end");
+
+        let mut flipped = chain.clone();
+        *flipped.last_mut().unwrap() ^= 1;
+        let lies = [
+            ("nothing", vec![]),
+            ("a byte", vec![0]),
+            ("a byte more", [&chain[..], &[0]].concat()),
+            ("a byte less", chain[..chain.len() - 1].to_vec()),
+            ("a byte before", [&[0], &chain[..]].concat()),
+            ("the chain twice", [&chain[..], &chain].concat()),
+            ("another certificate", other.clone()),
+            ("one certificate more", [&chain[..], &other].concat()),
+            ("another signature", flipped),
+            (
+                "an endless element",
+                vec![0x30, 0x84, 0xff, 0xff, 0xff, 0xff],
+            ),
+            ("much", vec![0x30; 100_000]),
+        ];
+        for (what, follows) in lies {
+            let what = format!("{kind:?}: {what}");
+            *store.lie.lock() = Some(Lie::Forged([session, &follows].concat()));
+            let (met, told) = ask(ClientCertificates::Resume, first.next());
+            assert_eq!(met.agreed(), Resumed(Source::Store), "{what}");
+            assert!(told.is_none() && met.authenticated, "{what}: {told:?}");
+            let (met, told) = ask(ClientCertificates::Verify, first.next());
+            assert_eq!(met.agreed(), Full(Reason::UnknownChain), "{what}");
+            assert!(told.is_none(), "{what}: {told:?}");
+        }
+        *store.lie.lock() = None;
+        for looks in [ClientCertificates::Resume, ClientCertificates::Verify] {
+            let (met, told) = ask(looks, first.next());
+            assert_eq!(met.agreed(), Resumed(Source::Store), "{kind:?}");
+            assert_eq!(told.unwrap(), [&me, &between].map(|one| one.cert.clone()));
+        }
     }
 }
