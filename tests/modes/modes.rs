@@ -4,110 +4,193 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use crate::common::*;
-use openssl::ssl::{SslOptions, SslSessionCacheMode, SslVersion};
+use openssl::ssl::{SslContext, SslOptions, SslSessionCacheMode, SslVersion};
 use openssl_resumption::{
     Handshake::{self, Full, Resumed},
     MemoryStore, Reason, Resumption, Session, SessionKey, SessionStore, Source,
     SslContextBuilderExt, StoreError, TicketKeys,
 };
 
-/// What the second of two connections is, by mode and kind of client.
-const TABLE: [(&str, [Handshake; 3]); 4] = [
-    // TLS 1.2 with the ticket extension, TLS 1.2 without, TLS 1.3
-    (
-        "stateful",
-        [
-            Resumed(Source::Store),
-            Resumed(Source::Store),
-            Resumed(Source::Store),
-        ],
-    ),
-    (
-        "stateless",
-        [
-            Resumed(Source::Ticket),
-            Full(Reason::NothingOffered),
-            Resumed(Source::Ticket),
-        ],
-    ),
-    (
-        "hybrid",
-        [
-            Resumed(Source::Ticket),
-            Resumed(Source::Store),
-            Resumed(Source::Ticket),
-        ],
-    ),
-    (
-        "off",
-        [Full(Reason::Off), Full(Reason::Off), Full(Reason::Off)],
-    ),
+const STORE: Handshake = Resumed(Source::Store);
+const SEALED: Handshake = Resumed(Source::Ticket);
+const NOTHING: Handshake = Full(Reason::NothingOffered);
+const OFF: Handshake = Full(Reason::Off);
+
+/// What the second of two connections is, by mode and kind of client: TLS 1.2 with the ticket extension, TLS 1.2 without,
+/// TLS 1.3.
+type Table = [(&'static str, [Handshake; 3]); 4];
+
+const TABLE: Table = [
+    ("stateful", [STORE, STORE, STORE]),
+    ("stateless", [SEALED, NOTHING, SEALED]),
+    ("hybrid", [SEALED, STORE, SEALED]),
+    ("off", [OFF, OFF, OFF]),
 ];
 
-#[test]
-fn every_cell_of_the_table_holds() {
-    for ((mode, policy), (name, row)) in modes().into_iter().zip(TABLE) {
-        assert_eq!(mode, name);
-        let context = context(&policy);
-        for (kind, expected) in Kind::ALL.into_iter().zip(row) {
-            let client = Client::new(kind).unwrap();
-            let before = policy.stats();
-            let [first, second] = meet_twice(&context, &client);
-            let why = if mode == "off" {
-                Reason::Off
-            } else {
-                Reason::NothingOffered
-            };
-            assert_eq!(first.agreed(), Full(why), "{mode} {kind:?}");
-            assert_eq!(second.agreed(), expected, "{mode} {kind:?}");
+const WITH_CERTIFICATE: Table = [
+    ("stateful", [STORE, STORE, STORE]),
+    ("stateless", [SEALED, NOTHING, SEALED]),
+    ("hybrid", [SEALED, STORE, STORE]),
+    ("off", [OFF, OFF, OFF]),
+];
 
-            // What each mode promises not to touch, and the sums.
-            let stats = policy.stats();
-            let lookups = stats.store.hits + stats.store.misses + stats.store.expired;
-            match mode {
-                "stateful" => assert_eq!((stats.tickets.sealed, stats.tickets.opened), (0, 0)),
-                "stateless" => assert_eq!((stats.store.puts, lookups), (0, 0)),
-                "hybrid" => assert_eq!(
-                    stats.store.puts,
-                    before.store.puts + u64::from(kind == Kind::Tls12WithoutTickets)
-                ),
-                _ => assert_eq!((stats.store.puts, lookups, stats.tickets.sealed), (0, 0, 0)),
+const WITHOUT_TLS12_TICKETS: Table = [
+    ("stateful", [STORE, STORE, STORE]),
+    ("stateless", [NOTHING, NOTHING, SEALED]),
+    ("hybrid", [STORE, STORE, SEALED]),
+    ("off", [OFF, OFF, OFF]),
+];
+
+const WITH_CERTIFICATE_WITHOUT_TLS12_TICKETS: Table = [
+    ("stateful", [STORE, STORE, STORE]),
+    ("stateless", [NOTHING, NOTHING, SEALED]),
+    ("hybrid", [STORE, STORE, STORE]),
+    ("off", [OFF, OFF, OFF]),
+];
+
+/// A cell of one of the tables, with a policy and a server of its own.
+struct Cell {
+    what: String,
+    mode: &'static str,
+    policy: Resumption,
+    context: SslContext,
+    kind: Kind,
+    client: Client,
+    expected: Handshake,
+}
+
+fn cells() -> Vec<Cell> {
+    let (ca, me) = ca_and_client();
+    let tables = [
+        (false, true, TABLE),
+        (true, true, WITH_CERTIFICATE),
+        (false, false, WITHOUT_TLS12_TICKETS),
+        (true, false, WITH_CERTIFICATE_WITHOUT_TLS12_TICKETS),
+    ];
+    let mut cells = Vec::new();
+    for (certificate, tls12_tickets, table) in tables {
+        for (at, (name, row)) in table.into_iter().enumerate() {
+            for (kind, expected) in Kind::ALL.into_iter().zip(row) {
+                let (mode, policy) = modes()[at].clone();
+                assert_eq!(mode, name);
+                let policy = policy.tls12_tickets(tls12_tickets);
+                // All have a certificate, and not all are asked for it.
+                let cas = [&ca];
+                let context = match certificate {
+                    true => demanding(&policy, &cas),
+                    false => context(&policy),
+                };
+                cells.push(Cell {
+                    what: format!(
+                        "{mode} {kind:?}, certificate {certificate}, tickets in TLS 1.2 {tls12_tickets}"
+                    ),
+                    mode,
+                    policy,
+                    context,
+                    kind,
+                    client: client_as(kind, &me),
+                    expected,
+                });
             }
-            let version = |s: &openssl_resumption::Stats| match kind.version() {
-                SslVersion::TLS1_3 => s.tls13,
-                _ => s.tls12,
-            };
-            let resumed = u64::from(matches!(expected, Resumed(_)));
-            assert_eq!(version(&stats).resumed - version(&before).resumed, resumed);
-            assert_eq!(version(&stats).full - version(&before).full, 2 - resumed);
-            assert_eq!((stats.store.errors, stats.overridden), (0, 0));
         }
-        assert_eq!(context.session_cache_size(), 20_480, "left alone");
+    }
+    cells
+}
+
+#[test]
+fn every_cell_of_the_tables_holds() {
+    for cell in cells() {
+        let Cell {
+            what, mode, policy, ..
+        } = &cell;
+        let [first, second] = meet_twice(&cell.context, &cell.client);
+        let why = if *mode == "off" { OFF } else { NOTHING };
+        assert_eq!(first.agreed(), why, "{what}");
+        assert_eq!(second.agreed(), cell.expected, "{what}");
+
+        // What each touches, and what it promises not to.
+        let stats = policy.stats();
+        let tls13 = cell.kind == Kind::Tls13;
+        // TLS 1.2 makes one session in a full handshake; TLS 1.3 makes one for each ticket, and one more in a resumption.
+        let made = match *mode {
+            _ if !tls13 => 1,
+            "stateful" => 2,
+            _ => 3,
+        };
+        let of = |source| {
+            let is_it = cell.expected == Resumed(source);
+            (u64::from(is_it), if is_it { made } else { 0 })
+        };
+        let ((in_store, puts), (in_ticket, sealed)) = (of(Source::Store), of(Source::Ticket));
+        assert_eq!(
+            (stats.store.hits, stats.store.puts),
+            (in_store, puts),
+            "{what}"
+        );
+        let tickets = stats.tickets;
+        assert_eq!(
+            (tickets.opened, tickets.sealed),
+            (in_ticket, sealed),
+            "{what}"
+        );
+        assert_eq!(stats.resumed(Source::Store), in_store, "{what}");
+        assert_eq!(stats.resumed(Source::Ticket), in_ticket, "{what}");
+        assert_eq!(
+            (stats.store.misses, stats.store.expired, stats.store.errors),
+            (0, 0, 0),
+            "{what}"
+        );
+        let undone = (tickets.unsealed, tickets.unknown_key, tickets.malformed);
+        assert_eq!(undone, (0, 0, 0), "{what}");
+        assert_eq!(stats.overridden, 0, "{what}");
+
+        let resumed = in_store + in_ticket;
+        let [this, other] = match tls13 {
+            true => [stats.tls13, stats.tls12],
+            false => [stats.tls12, stats.tls13],
+        };
+        assert_eq!((this.full, this.resumed), (2 - resumed, resumed), "{what}");
+        assert_eq!((other.full, other.resumed), (0, 0), "{what}");
+        assert_eq!(cell.context.session_cache_size(), 20_480, "left alone");
+    }
+}
+
+/// Sealed or not is all that a network sees of the choice: a session id has 32 bytes.
+#[test]
+fn a_tls_1_3_ticket_has_32_bytes_where_the_session_is_in_the_store() {
+    for cell in cells().iter().filter(|cell| cell.kind == Kind::Tls13) {
+        for met in meet_twice(&cell.context, &cell.client) {
+            for session in &met.client.sessions {
+                let is_short = ticket(session).len() == 32;
+                assert_eq!(is_short, cell.expected == STORE, "{}", cell.what);
+            }
+        }
     }
 }
 
 #[test]
 fn twenty_resumptions_in_a_row_each_with_the_ticket_before() {
-    for ((mode, policy), (_, row)) in modes().into_iter().zip(TABLE) {
-        let context = context(&policy);
-        for (kind, expected) in Kind::ALL.into_iter().zip(row) {
-            if matches!(expected, Full(_)) {
-                continue;
-            }
-            let client = Client::new(kind).unwrap();
-            let mut met = meet(&context, &client, None);
-            let mut offered = vec![met.next().unwrap().to_vec()];
-            for round in 1..=20 {
-                met = meet(&context, &client, offered.last().map(Vec::as_slice));
-                assert_eq!(met.agreed(), expected, "{mode} {kind:?} round {round}");
-                offered.push(met.next().expect("the next ticket").to_vec());
-            }
-            if kind == Kind::Tls13 {
-                assert_eq!(offered.len(), 21);
-                offered.sort_unstable();
-                offered.dedup();
-                assert_eq!(offered.len(), 21, "{mode}: a ticket was given twice");
-            }
+    for cell in cells() {
+        let (what, expected) = (&cell.what, cell.expected);
+        if matches!(expected, Full(_)) {
+            continue;
+        }
+        let mut met = meet(&cell.context, &cell.client, None);
+        let mut offered = vec![met.next().unwrap().to_vec()];
+        for round in 1..=20 {
+            met = meet(
+                &cell.context,
+                &cell.client,
+                offered.last().map(Vec::as_slice),
+            );
+            assert_eq!(met.agreed(), expected, "{what} round {round}");
+            offered.push(met.next().expect("the next ticket").to_vec());
+        }
+        if cell.kind == Kind::Tls13 {
+            assert_eq!(offered.len(), 21);
+            offered.sort_unstable();
+            offered.dedup();
+            assert_eq!(offered.len(), 21, "{what}: a ticket was given twice");
         }
     }
 }
@@ -150,14 +233,21 @@ fn off_gives_tls_1_2_clients_nothing_to_offer() {
 
 #[test]
 fn the_last_policy_on_a_builder_wins() {
+    let (ca, me) = ca_and_client();
     for (i, (first_mode, first)) in modes().into_iter().enumerate() {
         for (j, (mode, policy)) in modes().into_iter().enumerate() {
-            let context = context_changed(&first, |builder| {
-                builder.set_resumption(&policy).unwrap();
-            });
-            for (kind, expected) in Kind::ALL.into_iter().zip(TABLE[j].1) {
-                let [_, met] = meet_twice(&context, &Client::new(kind).unwrap());
-                assert_eq!(met.agreed(), expected, "{first_mode}, then {mode} {kind:?}");
+            for (certificate, table) in [(false, TABLE), (true, WITH_CERTIFICATE)] {
+                let context = context_changed(&first, |builder| {
+                    if certificate {
+                        demand_certificates(builder, &ca);
+                    }
+                    builder.set_resumption(&policy).unwrap();
+                });
+                for (kind, expected) in Kind::ALL.into_iter().zip(table[j].1) {
+                    let [_, met] = meet_twice(&context, &client_as(kind, &me));
+                    let what = format!("{first_mode}, then {mode} {kind:?} {certificate}");
+                    assert_eq!(met.agreed(), expected, "{what}");
+                }
             }
             assert_eq!(
                 handshakes(&first.stats()),
@@ -166,6 +256,26 @@ fn the_last_policy_on_a_builder_wins() {
             );
             assert_eq!(policy.stats().overridden, 0, "{first_mode}, then {mode}");
         }
+    }
+}
+
+/// A knob may be turned on a builder that has had the policy without it, and back.
+#[test]
+fn tls_1_2_tickets_may_be_taken_back_and_given_again() {
+    for (at, (mode, policy)) in modes().into_iter().enumerate() {
+        let without = policy.clone().tls12_tickets(false);
+        let orders = [
+            (&policy, &without, WITHOUT_TLS12_TICKETS),
+            (&without, &policy, TABLE),
+        ];
+        for (first, then, table) in orders {
+            let context = context_changed(first, |builder| builder.set_resumption(then).unwrap());
+            for (kind, expected) in Kind::ALL.into_iter().zip(table[at].1) {
+                let [_, met] = meet_twice(&context, &Client::new(kind).unwrap());
+                assert_eq!(met.agreed(), expected, "{mode} {kind:?}");
+            }
+        }
+        assert_eq!(policy.stats().overridden, 0, "{mode}");
     }
 }
 
