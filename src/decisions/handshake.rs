@@ -90,6 +90,8 @@ impl Decisions for Decider {
             if let Some(mut session) = session {
                 stamp_session(ssl, &mut session);
             }
+            // The client may have given a certificate after the handshake, of whose end OpenSSL does not tell.
+            choose_for_tickets(ssl);
             withhold_ended(ssl);
         }));
         has_second_look(ssl)
