@@ -570,6 +570,16 @@ fn a_message_callback_of_somebody_else_costs_the_tickets_of_32_bytes() {
                     assert_eq!(elsewhere.agreed(), expected);
                 }
             }
+            // Nor does an SSL that is used again remember the client before.
+            let ssl = Again::new(&theirs);
+            let [(known, _), (anonymous, _)] = both(&me);
+            for (before, client) in [(&known, &anonymous), (&anonymous, &known)] {
+                let session = meet(&theirs, client, None);
+                ssl.meet(before, None);
+                let (seen, _) = ssl.meet(client, session.next());
+                let elsewhere = meet(&theirs, client, session.next());
+                assert_eq!(seen.resumed, elsewhere.client.resumed);
+            }
             let stats = policy.stats();
             assert_eq!(
                 (stats.overridden, stats.failed_closed, stats.store.errors),
