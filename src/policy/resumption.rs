@@ -80,8 +80,8 @@ impl Resumption {
     ///
     /// To tell the two kinds of TLS 1.3 tickets apart the message callback of the context is taken
     /// (`SSL_CTX_set_msg_callback`, which the `openssl` crate does not set), and `SSL_OP_NO_TICKET` of each connection
-    /// is switched as its client needs. Should another message callback be set afterwards, 32-byte tickets are
-    /// declined.
+    /// is switched as its client needs. Should another message callback be set afterwards, all tickets are
+    /// sealed, and those of 32 bytes are declined.
     ///
     /// Clears `SSL_OP_NO_TICKET` and sets the session cache mode
     /// `SERVER | NO_INTERNAL | NO_AUTO_CLEAR`.
