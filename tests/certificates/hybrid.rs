@@ -560,7 +560,11 @@ fn with_a_message_callback_of_somebody_else_all_tickets_are_of_one_kind() {
             set(&mut builder, callback);
             let theirs = builder.build().into_context();
             // That which the context says.
-            let only = if tls12_tickets { TICKET } else { STORE };
+            let only = if tls12_tickets {
+                Resumed(Source::Ticket)
+            } else {
+                STORE
+            };
             for (client, chosen) in both(&me) {
                 let [_, second] = meet_twice(&theirs, &client);
                 assert_eq!(second.agreed(), only);
