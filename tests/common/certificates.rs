@@ -1,6 +1,7 @@
 //! Certificates, and servers and clients with them.
 
-use std::ffi::c_int;
+use std::ffi::{c_int, c_long};
+use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::UNIX_EPOCH;
@@ -190,4 +191,25 @@ pub fn client_with_chain(kind: Kind, me: &Identity, others: &[&Identity]) -> Cli
         others.try_for_each(|other| context.add_extra_chain_cert(other.cert.clone()))
     })
     .unwrap()
+}
+
+/// Has a server look up every certificate of a chain in the revocation lists, not the client's alone.
+pub fn check_whole_chains(builder: &mut SslAcceptorBuilder) {
+    let flags = X509VerifyFlags::CRL_CHECK | X509VerifyFlags::CRL_CHECK_ALL;
+    builder.cert_store_mut().set_flags(flags).unwrap();
+}
+
+/// Has a server take so many bytes of certificates from a client.
+#[allow(unsafe_code, reason = "the `openssl` crate does not offer it")]
+pub fn allow_long_chains(builder: &mut SslAcceptorBuilder, bytes: c_long) {
+    const SSL_CTRL_SET_MAX_CERT_LIST: c_int = 51;
+    // SAFETY: sets a number of a live context.
+    unsafe {
+        openssl_sys::SSL_CTX_ctrl(
+            builder.as_ptr(),
+            SSL_CTRL_SET_MAX_CERT_LIST,
+            bytes,
+            ptr::null_mut(),
+        )
+    };
 }
