@@ -29,6 +29,9 @@ pub(super) fn look(
     if !connection.policy().verifies_certificates() || ffi::credential(session).is_none() {
         return Ok(Passed::default());
     }
+    if (connection.policy().verdicts()).is_refused(&stamp.lineage) {
+        return Err(Reason::NotTrusted);
+    }
     let certificate = Certificate::of(connection, session, stamp, now)?;
     // A callback finds what it needs at its own context only.
     let learned = connection.owner().late().verifier(&stamp.binding);
@@ -69,10 +72,14 @@ pub(super) fn passes_still(
         return true;
     }
     // Callers of this are not shielded as those of a lookup are.
-    ffi::shielded(false, || {
+    let passes = ffi::shielded(false, || {
         let certificate = Certificate::of(connection, session, stamp, SystemTime::now());
         certificate.is_ok_and(|certificate| certificate.passes_here(ssl, here).is_ok())
-    })
+    });
+    if !passes {
+        connection.policy().verdicts().refuse(stamp.lineage);
+    }
+    passes
 }
 
 /// What verifies the client's certificate, as connections of the same context will find it again.

@@ -1,5 +1,7 @@
 //! What came of looking at client certificates again, remembered until something changes that it depends on.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
 use lru::LruCache;
 use parking_lot::Mutex;
 
@@ -7,6 +9,9 @@ use crate::ffi::TrustState;
 
 /// So many are remembered; of more, the one that was needed longest ago goes.
 const MAX_VERDICTS: usize = 1 << 16;
+
+/// So many lineages are remembered that were refused too late.
+const MAX_REFUSED: usize = 10_000;
 
 /// Whose certificate was looked at, by the lineage of the session, all of which have the same certificate and chain; and
 /// the verifier that it was held against, by its number.
@@ -29,25 +34,35 @@ struct Verdict {
 }
 
 #[derive(Debug)]
-pub(crate) struct Verdicts(Mutex<LruCache<Question, Verdict>>);
+pub(crate) struct Verdicts {
+    known: Mutex<LruCache<Question, Verdict>>,
+    /// Lineages whose certificate did not pass after their lookup.
+    refused: Mutex<LruCache<[u8; 16], ()>>,
+    /// There are any: spares the lock.
+    any_refused: AtomicBool,
+}
 
 impl Default for Verdicts {
     fn default() -> Self {
         // Bounded below: `lru` would set the memory for a bound of its own aside at once.
-        Self(Mutex::new(LruCache::unbounded()))
+        Self {
+            known: Mutex::new(LruCache::unbounded()),
+            refused: Mutex::new(LruCache::unbounded()),
+            any_refused: AtomicBool::new(false),
+        }
     }
 }
 
 impl Verdicts {
     /// The verdict from before, if it still holds.
     pub(crate) fn get(&self, question: &Question, when: &Circumstances, now: u64) -> Option<bool> {
-        let mut known = self.0.lock();
+        let mut known = self.known.lock();
         let known = known.get(question)?;
         (known.when == *when && now < known.until).then_some(known.passes)
     }
 
     pub(crate) fn note(&self, question: Question, when: Circumstances, until: u64, passes: bool) {
-        let mut known = self.0.lock();
+        let mut known = self.known.lock();
         let verdict = Verdict {
             passes,
             when,
@@ -59,7 +74,22 @@ impl Verdicts {
         }
     }
 
+    /// A session of this lineage did not pass when it was too late to decline it. What it did not pass may be nowhere to
+    /// be found when the next is looked up; its client is better off with a lineage of today.
+    pub(crate) fn refuse(&self, lineage: [u8; 16]) {
+        let mut refused = self.refused.lock();
+        refused.put(lineage, ());
+        if refused.len() > MAX_REFUSED {
+            refused.pop_lru();
+        }
+        self.any_refused.store(true, Relaxed);
+    }
+
+    pub(crate) fn is_refused(&self, lineage: &[u8; 16]) -> bool {
+        self.any_refused.load(Relaxed) && self.refused.lock().get(lineage).is_some()
+    }
+
     pub(crate) fn len(&self) -> usize {
-        self.0.lock().len()
+        self.known.lock().len()
     }
 }
