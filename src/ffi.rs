@@ -34,11 +34,9 @@ pub(crate) use carried::{Carried, Place};
 pub(crate) use client_hello::{
     client_hello_extension, offered_ciphers, pending_cipher, server_name_extension,
 };
-#[cfg(feature = "tokio")]
-pub(crate) use connection::has_tls13;
 pub(crate) use connection::{
-    can_withhold_tickets, drop_session, has_option, has_replay_protection, is_before_handshake,
-    isolate, set_no_ticket, shut_down,
+    can_withhold_tickets, drop_session, has_option, has_replay_protection, has_tls13,
+    is_before_handshake, isolate, set_no_ticket, shut_down,
 };
 pub(crate) use context::{Settings, as_context, set_timeout, verify_mode_of};
 pub(crate) use credential::{

@@ -14,6 +14,8 @@ const PRE_SHARED_KEY: u16 = 41;
 
 /// A ClientHello has come: has OpenSSL look for what is offered first where it is.
 pub(super) fn choose_for_hello(ssl: &mut SslRef, message: &[u8]) {
+    // Where there is no TLS 1.3, what is offered of it says nothing.
+    let has_tls13 = ffi::has_tls13(ssl);
     let Some(connection) = Connection::of_mut(ssl) else {
         return;
     };
@@ -22,7 +24,7 @@ pub(super) fn choose_for_hello(ssl: &mut SslRef, message: &[u8]) {
     if !may_choose(connection) || connection.outcome().is_some() {
         return;
     }
-    let stateful = match first_identity(message) {
+    let stateful = match first_identity(message).filter(|_| has_tls13) {
         Some(identity) => policy.store().is_some() && identity.len() == size_of::<Identity>(),
         // No ticket of TLS 1.3.
         None => policy.settings().no_ticket,

@@ -67,7 +67,6 @@ pub(crate) fn shut_down(ssl: &mut SslRef) {
 }
 
 /// Whether the settings of the connection let it negotiate TLS 1.3.
-#[cfg(feature = "tokio")]
 pub(crate) fn has_tls13(ssl: &SslRef) -> bool {
     let get = sys::SSL_CTRL_GET_MAX_PROTO_VERSION;
     // SAFETY: this control reads a field of a live SSL; 0 is no limit.
