@@ -13,4 +13,5 @@ mod outcomes;
 mod overridden;
 mod renegotiation;
 mod tickets;
+mod tls12_tickets;
 mod wire;

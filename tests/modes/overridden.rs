@@ -25,6 +25,8 @@ use openssl_resumption::{
 use openssl_sys::{EVP_CIPHER_CTX, EVP_MAC_CTX, SSL, SSL_CTX, SSL_SESSION};
 
 type Info = unsafe extern "C" fn(*const SSL, c_int, c_int);
+type Message =
+    unsafe extern "C" fn(c_int, c_int, c_int, *const c_void, usize, *mut SSL, *mut c_void);
 type Generate = unsafe extern "C" fn(*mut SSL, *mut c_void) -> c_int;
 type Decrypt =
     unsafe extern "C" fn(*mut SSL, *mut SSL_SESSION, *const u8, usize, c_int, *mut c_void) -> c_int;
@@ -48,6 +50,8 @@ unsafe extern "C" {
     fn SSL_CTX_callback_ctrl(ctx: *mut SSL_CTX, cmd: c_int, callback: Option<Generate>) -> c_long;
     fn SSL_CTX_set_info_callback(ctx: *mut SSL_CTX, callback: Option<Info>);
     fn SSL_set_info_callback(ssl: *mut SSL, callback: Option<Info>);
+    fn SSL_CTX_set_msg_callback(ctx: *mut SSL_CTX, callback: Option<Message>);
+    fn SSL_set_msg_callback(ssl: *mut SSL, callback: Option<Message>);
     fn SSL_set_session_id_context(ssl: *mut SSL, id: *const u8, len: c_uint) -> c_int;
     fn SSL_CTX_set_timeout(ctx: *mut SSL_CTX, seconds: c_long) -> c_long;
     fn SSL_CTX_set_allow_early_data_cb(
@@ -138,6 +142,17 @@ unsafe extern "C" fn key(
 
 unsafe extern "C" fn info(_: *const SSL, _: c_int, _: c_int) {}
 
+unsafe extern "C" fn message(
+    _: c_int,
+    _: c_int,
+    _: c_int,
+    _: *const c_void,
+    _: usize,
+    _: *mut SSL,
+    _: *mut c_void,
+) {
+}
+
 unsafe extern "C" fn yes(_: *mut SSL, _: *mut c_void) -> c_int {
     1
 }
@@ -174,6 +189,7 @@ type Counted = &'static [&'static str];
 const EVERYWHERE: Counted = &["stateful", "stateless", "hybrid", "off"];
 const RESUMING: Counted = &["stateful", "stateless", "hybrid"];
 const WITH_TICKETS: Counted = &["stateless", "hybrid"];
+const WITH_BOTH: Counted = &["hybrid"];
 const WITHOUT_TICKETS: Counted = &["stateful", "off"];
 const NOWHERE: Counted = &[];
 
@@ -198,6 +214,8 @@ fn changes() -> Vec<(&'static str, Change, Counted, Then)> {
         ("SSL_CTX_set_tlsext_ticket_key_evp_cb", Context(|b| unsafe { SSL_CTX_set_tlsext_ticket_key_evp_cb(b.as_ptr(), Some(key)); }), WITH_TICKETS, Then::Full(Reason::TicketKeyCallback)),
         ("SSL_CTX_set_tlsext_ticket_key_evp_cb none", Context(|b| unsafe { SSL_CTX_set_tlsext_ticket_key_evp_cb(b.as_ptr(), None); }), WITH_TICKETS, Then::Full(Reason::TicketKeyCallback)),
         ("SSL_CTX_set_info_callback", Context(|b| unsafe { SSL_CTX_set_info_callback(b.as_ptr(), Some(info)) }), RESUMING, Then::Unknown),
+        ("SSL_CTX_set_msg_callback", Context(|b| unsafe { SSL_CTX_set_msg_callback(b.as_ptr(), Some(message)) }), WITH_BOTH, Then::Resumes),
+        ("SSL_CTX_set_msg_callback none", Context(|b| unsafe { SSL_CTX_set_msg_callback(b.as_ptr(), None) }), WITH_BOTH, Then::Resumes),
         ("SSL_CTX_set_verify", Context(|b| b.set_verify(SslVerifyMode::PEER)), EVERYWHERE, Then::Checked),
         // What it does not set, and OpenSSL has beside.
         ("SSL_CTX_set_tlsext_ticket_key_cb", Context(|b| unsafe { SSL_CTX_callback_ctrl(b.as_ptr(), 72, Some(yes)); }), NOWHERE, Then::Resumes),
@@ -208,6 +226,7 @@ fn changes() -> Vec<(&'static str, Change, Counted, Then)> {
         ("SSL_CTX_set_psk_server_callback", Context(|b| b.set_psk_server_callback(|_, _, _| Ok(0))), NOWHERE, Then::Resumes),
         // The same on a connection.
         ("SSL_set_info_callback", Connection(|ssl| unsafe { SSL_set_info_callback(ssl.as_ptr(), Some(info)) }), RESUMING, Then::Unknown),
+        ("SSL_set_msg_callback", Connection(|ssl| unsafe { SSL_set_msg_callback(ssl.as_ptr(), Some(message)) }), WITH_BOTH, Then::Resumes),
         ("SSL_set_session_id_context", Connection(|ssl| unsafe { SSL_set_session_id_context(ssl.as_ptr(), b"mine".as_ptr(), 4); }), EVERYWHERE, Then::Checked),
         ("SSL_set_num_tickets", Connection(|ssl| ssl.set_num_tickets(0).unwrap()), RESUMING, Then::Checked),
         ("SSL_set_max_early_data", Connection(|ssl| ssl.set_max_early_data(1_000).unwrap()), EVERYWHERE, Then::Checked),

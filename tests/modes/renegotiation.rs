@@ -19,6 +19,7 @@ const ALLOW_CLIENT_RENEGOTIATION: u64 = 1 << 8;
 
 #[expect(unsafe_code, reason = "the `openssl` crate does not renegotiate")]
 unsafe extern "C" {
+    fn SSL_renegotiate(ssl: *mut sys::SSL) -> c_int;
     fn SSL_renegotiate_abbreviated(ssl: *mut sys::SSL) -> c_int;
     fn SSL_clear_options(ssl: *mut sys::SSL, options: u64) -> u64;
     fn SSL_set_session_ticket_ext(ssl: *mut sys::SSL, data: *mut c_void, len: c_int) -> c_int;
@@ -169,6 +170,53 @@ fn a_renegotiation_under_a_victims_id_does_not_touch_the_victims_session() {
         assert_eq!(went, Ok(false), "strict {strict}: full");
         let met = meet(&context, &victim, victims.next());
         assert_eq!(met.agreed(), Resumed(Source::Store), "strict {strict}");
+    }
+}
+
+/// It is decided at the first hello of a connection.
+#[expect(unsafe_code, reason = "the `openssl` crate does not renegotiate")]
+#[test]
+fn a_renegotiation_hands_out_no_tls_1_2_ticket_where_there_are_none() {
+    for (mode, policy) in modes().into_iter().take(3) {
+        for tls12_tickets in [true, false] {
+            let policy = policy.clone().tls12_tickets(tls12_tickets);
+            let context = renegotiating(&policy, |_| ());
+            let before = policy.stats();
+            let client = Client::new(Kind::Tls12).unwrap();
+            let (near, far) = UnixStream::pair().unwrap();
+            let ssl = Ssl::new(&context).unwrap();
+            let server = thread::spawn(move || {
+                let mut stream = ssl.accept(far).unwrap();
+                stream.read_exact(&mut [0]).unwrap();
+                stream.write_all(b"!").unwrap();
+            });
+            let mut stream = client.connect(near, None).unwrap();
+            let ticket = |stream: &openssl::ssl::SslStream<UnixStream>| {
+                let session = stream.ssl().session().unwrap().to_der().unwrap();
+                field(&session, TICKET).map(|at| session[at].to_vec())
+            };
+            let first = ticket(&stream);
+            // SAFETY: nothing else uses the SSL meanwhile.
+            assert_eq!(unsafe { SSL_renegotiate(stream.ssl().as_ptr()) }, 1);
+            stream.do_handshake().unwrap();
+            stream.write_all(b"?").unwrap();
+            stream.read_exact(&mut [0]).unwrap();
+            server.join().unwrap();
+            let second = ticket(&stream);
+            let gives = tls12_tickets && mode != "stateful";
+            assert_eq!(
+                (first.is_some(), second.is_some()),
+                (gives, gives),
+                "{mode}"
+            );
+            let stats = policy.stats();
+            let sealed = stats.tickets.sealed - before.tickets.sealed;
+            assert_eq!(sealed, if gives { 2 } else { 0 }, "{mode}");
+            let puts = stats.store.puts - before.store.puts;
+            let stored = !gives && mode != "stateless";
+            assert_eq!(puts, if stored { 2 } else { 0 }, "{mode}");
+            assert_eq!(stats.overridden, 0, "{mode}");
+        }
     }
 }
 
