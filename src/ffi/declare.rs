@@ -39,6 +39,7 @@ pub(super) type MessageCallback =
 // From openssl/ssl.h, equal in 3.0 to 4.0.
 pub(super) const SSL_CB_HANDSHAKE_START: c_int = 0x10;
 pub(super) const SSL_CB_HANDSHAKE_DONE: c_int = 0x20;
+pub(super) const SSL2_VERSION: c_int = 2;
 pub(super) const SSL3_RT_HANDSHAKE: c_int = 22;
 pub(super) const SSL3_MT_CLIENT_HELLO: u8 = 1;
 pub(super) const SSL_CTRL_CERT_FLAGS: c_int = 99;

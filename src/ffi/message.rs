@@ -20,18 +20,23 @@ pub(super) fn install(builder: &mut SslContextBuilder) {
 /// `SSL_CTX_set_msg_callback`: called with each message, and the head of each record.
 unsafe extern "C" fn message(
     is_written: c_int,
-    _version: c_int,
+    version: c_int,
     kind: c_int,
     bytes: *const c_void,
     len: usize,
     ssl: *mut sys::SSL,
     _arg: *mut c_void,
 ) {
-    if is_written != 0 || kind != SSL3_RT_HANDSHAKE || bytes.is_null() || ssl.is_null() {
+    if is_written != 0 || bytes.is_null() || ssl.is_null() {
         return;
     }
-    // SAFETY: OpenSSL passes that many bytes of the message.
-    let message = unsafe { slice::from_raw_parts(bytes.cast::<u8>(), len) };
+    let message = match kind {
+        // SAFETY: OpenSSL passes that many bytes of the message.
+        SSL3_RT_HANDSHAKE => unsafe { slice::from_raw_parts(bytes.cast::<u8>(), len) },
+        // A hello in the format of SSL 2.0, which OpenSSL still takes: it has no extensions, and so offers no ticket.
+        0 if version == SSL2_VERSION => &[SSL3_MT_CLIENT_HELLO],
+        _ => return,
+    };
     if message.first() != Some(&SSL3_MT_CLIENT_HELLO) {
         return;
     }
