@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::common::*;
 use crate::connection::{Answer, MAX, Saying, meet_early, policies, session_of};
-use openssl::ssl::{AlpnError, Ssl, select_next_proto};
+use openssl::ssl::{AlpnError, Ssl, SslVerifyMode, select_next_proto};
 use openssl_resumption::{
     EarlyData, Handshake::Resumed, MemoryRegister, MemoryStore, Reason, Registered, Resumption,
     Source, StoreError,
@@ -26,6 +26,53 @@ fn a_client_that_comes_back_sends_its_request_at_once() {
         }
         assert_eq!(policy.stats().early_data_offered(), 3, "{mode}");
         assert_eq!(handshakes(&policy.stats()), (1, 3), "{mode}");
+    }
+}
+
+/// In hybrid mode its session is in the store, and that of a client without one in a ticket.
+#[test]
+fn a_client_with_a_certificate_sends_its_request_at_once_too() {
+    let (ca, me) = ca_and_client();
+    for (mode, policy) in policies() {
+        let context = context_with(&policy, |builder| {
+            builder.cert_store_mut().add_cert(ca.cert.clone()).unwrap();
+            builder.set_verify(SslVerifyMode::PEER);
+        });
+        let clients = [
+            client_as(Kind::Tls13, &me),
+            Client::new(Kind::Tls13).unwrap(),
+        ];
+        for (client, certificate) in clients.iter().zip([true, false]) {
+            let what = format!("{mode}, certificate {certificate}");
+            let is_stateful = match mode {
+                "stateless" => false,
+                "hybrid" => certificate,
+                _ => true,
+            };
+            let source = if is_stateful {
+                Source::Store
+            } else {
+                Source::Ticket
+            };
+            let mut session = session_of(&context, client);
+            for _ in 0..3 {
+                assert_eq!(ticket(&session).len() == 32, is_stateful, "{what}");
+                // Whoever sends the flight again has it accepted no more.
+                let sent = flight(client, &session, b"buy one");
+                let handed_out = [0; 3].map(|_| replay(&context, &sent).len());
+                assert_eq!(handed_out, [7, 0, 0], "{what}");
+                let session_left = if mode == "single use" {
+                    session_of(&context, client)
+                } else {
+                    session
+                };
+                let met = meet_early(&context, client, Some(&session_left), b"early");
+                assert_eq!(met.agreed(), EarlyData::Accepted, "{what}");
+                assert_eq!(met.outcome.handshake, Resumed(source), "{what}");
+                session = met.next().to_vec();
+            }
+        }
+        assert_eq!(policy.stats().overridden, 0, "{mode}");
     }
 }
 
