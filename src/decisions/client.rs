@@ -18,17 +18,23 @@ struct Known {
     credential: Option<Credential>,
     /// What the client sent beside its certificate, now or when that was verified.
     chain: Option<Arc<Chain>>,
-    made: Option<Box<Made>>,
+    made: Option<Box<Kept>>,
     authority: Option<Box<CachedAuthority>>,
 }
 
 /// The lineage that the connection has begun.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Made {
     pub(super) id: [u8; 16],
     /// Of the full handshake, in seconds since the Unix epoch.
     pub(super) time: u64,
     pub(super) data: Box<[u8]>,
+}
+
+/// A lineage as each connection that has begun one keeps it: most have no data.
+struct Kept {
+    id: [u8; 16],
+    rest: Option<Box<(u64, Box<[u8]>)>>,
 }
 
 /// The hash of what the client is verified against, if it is not the context's. The reference to the store keeps
@@ -76,17 +82,28 @@ impl Client {
         self.0.lock().chain = chain;
     }
 
-    /// The lineage that the connection has begun, if it has.
-    pub(super) fn made(&self) -> Option<Made> {
-        self.0.lock().made.as_deref().cloned()
+    /// The lineage that the connection has begun, if it has; `started` is when the connection was.
+    pub(super) fn made(&self, started: u64) -> Option<Made> {
+        let known = self.0.lock();
+        let Kept { id, rest } = known.made.as_deref()?;
+        let (time, data) = rest
+            .as_deref()
+            .cloned()
+            .unwrap_or_else(|| (started, Box::default()));
+        Some(Made {
+            id: *id,
+            time,
+            data,
+        })
     }
 
     pub(super) fn has_made(&self) -> bool {
         self.0.lock().made.is_some()
     }
 
-    pub(super) fn set_made(&self, made: Made) {
-        self.0.lock().made = Some(Box::new(made));
+    pub(super) fn set_made(&self, Made { id, time, data }: Made, started: u64) {
+        let rest = (time != started || !data.is_empty()).then(|| Box::new((time, data)));
+        self.0.lock().made = Some(Box::new(Kept { id, rest }));
     }
 
     /// The handshake is over.

@@ -193,7 +193,7 @@ fn begin_lineage(connection: &Connection) {
             time: connection.started(),
             data: Box::default(),
         };
-        connection.client().set_made(made);
+        connection.client().set_made(made, connection.started());
     }
 }
 

@@ -14,7 +14,7 @@ pub(crate) fn lineage(ssl: &SslRef) -> Option<Lineage> {
     let connection = Connection::of(ssl)?;
     let outcome = connection.outcome()?;
     let chain = connection.client().chain();
-    if let Some(Made { id, time, data }) = connection.client().made() {
+    if let Some(Made { id, time, data }) = connection.client().made(connection.started()) {
         let is_verified = ssl.verify_result() == X509VerifyResult::OK;
         let certificate = ssl.peer_certificate().filter(|_| is_verified);
         let chain = certificate.map(|own| Chain::with(&own, chain.as_deref()));

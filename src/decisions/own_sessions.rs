@@ -7,23 +7,29 @@ const MAX_OWN: usize = 512;
 
 #[derive(Default)]
 pub(super) struct OwnSessions {
-    /// The session that was resumed, until it has a successor. OpenSSL makes tickets when the handshake is over.
-    used: Option<Box<SessionKey>>,
     /// That which may end with the connection: it resumed it, or made it.
     own: Option<SessionKey>,
-    /// Most have no more.
+    /// Most have none for long.
+    rest: Option<Box<Rest>>,
+}
+
+#[derive(Default)]
+struct Rest {
+    /// The session that was resumed, until it has a successor. OpenSSL makes tickets when the handshake is over.
+    used: Option<SessionKey>,
+    /// What else may end with the connection.
     others: Vec<SessionKey>,
 }
 
 impl OwnSessions {
     /// The session that was resumed, while it has no successor.
     pub(super) fn used(&self) -> Option<&SessionKey> {
-        self.used.as_deref()
+        self.rest.as_ref()?.used.as_ref()
     }
 
     /// A session was resumed that will have a successor.
     pub(super) fn set_used(&mut self, key: SessionKey) {
-        self.used = Some(Box::new(key));
+        self.rest.get_or_insert_default().used = Some(key);
     }
 
     /// A session was resumed that may end with the connection.
@@ -33,23 +39,30 @@ impl OwnSessions {
 
     /// A session was stored under this key. It is kept in mind if it may end with the connection.
     pub(super) fn made(&mut self, key: SessionKey, may_end: bool) {
-        self.used = None;
-        if !may_end {
-            return;
+        if let Some(rest) = &mut self.rest {
+            rest.used = None;
         }
-        if self.own.is_none() {
+        if may_end && self.own.is_some() {
+            let others = &mut self.rest.get_or_insert_default().others;
+            if others.len() >= MAX_OWN {
+                others.remove(0);
+            }
+            others.push(key);
+        } else if may_end {
             self.own = Some(key);
-            return;
         }
-        if self.others.len() >= MAX_OWN {
-            self.others.remove(0);
-        }
-        self.others.push(key);
+        self.rest = self.rest.take().filter(|rest| !rest.others.is_empty());
     }
 
     /// Those that may end with the connection, which now do.
     pub(super) fn take(&mut self) -> impl Iterator<Item = SessionKey> + use<> {
-        let others = std::mem::take(&mut self.others);
-        self.own.take().into_iter().chain(others)
+        let others = self
+            .rest
+            .as_mut()
+            .map(|rest| std::mem::take(&mut rest.others));
+        self.own
+            .take()
+            .into_iter()
+            .chain(others.unwrap_or_default())
     }
 }

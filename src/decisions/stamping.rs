@@ -89,7 +89,7 @@ fn make(
         chain: chain.as_ref().map(|chain| *chain.hash()),
     };
     connection.client().set_chain(chain);
-    connection.client().set_made(made);
+    connection.client().set_made(made, connection.started());
     (stamp, data)
 }
 
