@@ -458,11 +458,10 @@ impl Again {
     }
 
     fn meet(&self, client: &Client, session: Option<&[u8]>) -> (Seen, Handshake) {
-        // SAFETY: as in `new`; the reference is that of the `Ssl`.
-        let ssl = unsafe {
-            SSL_up_ref(self.0);
-            Ssl::from_ptr(self.0)
-        };
+        // SAFETY: as in `new`.
+        unsafe { SSL_up_ref(self.0) };
+        // SAFETY: the reference is that of the `Ssl`.
+        let ssl = unsafe { Ssl::from_ptr(self.0) };
         let (near, far) = UnixStream::pair().unwrap();
         let server = thread::spawn(move || {
             let mut stream = ssl.accept(far).unwrap();
