@@ -96,6 +96,7 @@ impl Resumption {
         record: &Session,
     ) -> Option<OwnedSession> {
         if let Some(copy) = self.decoded().copy(key, record) {
+            self.note_chain(&copy, record);
             return Some(copy);
         }
         let (session, chain) = session::decode(key, id, record)?;
