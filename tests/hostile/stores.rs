@@ -2,13 +2,14 @@
 
 use std::sync::{Arc, Mutex};
 
+use openssl::asn1::{Asn1Object, Asn1OctetString};
 use openssl::hash::MessageDigest;
-use openssl::x509::X509;
 use openssl::x509::extension::BasicConstraints;
+use openssl::x509::{X509, X509Extension};
 use openssl_resumption::{
     ClientCertificates,
     Handshake::{Full, Resumed},
-    Reason, Resumption, Session, Source,
+    MemoryStore, Reason, Resumption, Session, Source,
 };
 
 use crate::common::*;
@@ -102,8 +103,8 @@ fn what_is_no_session_or_a_strange_one_does_not_resume_even_if_its_checksum_is_r
     }
 }
 
-/// A certificate that `ca` has signed, and that may sign others.
-fn mint_intermediate(ca: &Identity) -> Identity {
+/// A certificate that `ca` has signed, that may sign others, and that has a comment of so many bytes.
+fn mint_intermediate(ca: &Identity, comment: usize) -> Identity {
     let mut identity = mint("between", Some(ca)).unwrap();
     let mut cert = X509::builder().unwrap();
     cert.set_version(2).unwrap();
@@ -116,26 +117,35 @@ fn mint_intermediate(ca: &Identity) -> Identity {
     cert.set_pubkey(&identity.key).unwrap();
     let may_sign = BasicConstraints::new().critical().ca().build().unwrap();
     cert.append_extension(may_sign).unwrap();
+    let content = Asn1OctetString::new_from_bytes(&vec![b'x'; comment]).unwrap();
+    let kind = Asn1Object::from_str("2.16.840.1.113730.1.13").unwrap();
+    let comment = X509Extension::new_from_der(&kind, false, &content).unwrap();
+    cert.append_extension(comment).unwrap();
     cert.sign(&ca.key, MessageDigest::sha256()).unwrap();
     identity.cert = cert.build();
     identity
+}
+
+/// A client that sends this certificate beside its own.
+fn client_with_chain(kind: Kind, me: &Identity, between: &Identity) -> Client {
+    Client::with(kind, |context| {
+        context.set_certificate(&me.cert)?;
+        context.set_private_key(&me.key)?;
+        context.add_extra_chain_cert(between.cert.clone())
+    })
+    .unwrap()
 }
 
 /// Who can write to the store can put any certificates there. They would be told to the application as those of the client.
 #[test]
 fn only_the_chain_that_a_client_sent_is_its_chain_whatever_follows_its_session_in_the_store() {
     let ca = mint("clients", None).unwrap();
-    let between = mint_intermediate(&ca);
+    let between = mint_intermediate(&ca, 0);
     let me = mint("me", Some(&between)).unwrap();
     let (chain, other) = [&between, &ca].map(|one| one.cert.to_der().unwrap()).into();
     for kind in Kind::ALL {
         let store = Arc::new(Liar::default());
-        let client = Client::with(kind, |context| {
-            context.set_certificate(&me.cert)?;
-            context.set_private_key(&me.key)?;
-            context.add_extra_chain_cert(between.cert.clone())
-        })
-        .unwrap();
+        let client = client_with_chain(kind, &me, &between);
         // Each time a host that has not seen the client: what it knows of the chain is in the store.
         let ask = |looks: ClientCertificates, session: Option<&[u8]>| {
             let told = Arc::new(Mutex::new(None));
@@ -189,6 +199,35 @@ fn only_the_chain_that_a_client_sent_is_its_chain_whatever_follows_its_session_i
             let (met, told) = ask(looks, first.next());
             assert_eq!(met.agreed(), Resumed(Source::Store), "{kind:?}");
             assert_eq!(told.unwrap(), [&me, &between].map(|one| one.cert.clone()));
+        }
+    }
+}
+
+/// Other clients may have sent more chains since than there is room for in memory.
+#[test]
+fn a_chain_that_had_to_go_from_memory_is_found_in_the_store_again() {
+    let ca = mint("clients", None).unwrap();
+    let between = mint_intermediate(&ca, 0);
+    let me = mint("me", Some(&between)).unwrap();
+    let policy = Resumption::stateful(MemoryStore::default())
+        .client_certificates(ClientCertificates::Verify);
+    let server = Server::with(&policy, |builder| demand_certificates(builder, &ca));
+    for kind in Kind::ALL {
+        let client = client_with_chain(kind, &me, &between);
+        let first = server.meet(&client, None);
+        // Whether it has been kept decoded meanwhile or not.
+        for _ in 0..2 {
+            let mut others = 0;
+            let before = policy.stats().certificates;
+            while others < 8 || policy.stats().certificates.chains > others {
+                let between = mint_intermediate(&ca, 15_000);
+                let other = mint("other", Some(&between)).unwrap();
+                server.meet(&client_with_chain(Kind::Tls13, &other, &between), None);
+                others += 1;
+                assert!(others < 100, "{before:?}: nothing goes");
+            }
+            let met = server.meet(&client, first.next());
+            assert_eq!(met.agreed(), Resumed(Source::Store), "{kind:?}");
         }
     }
 }
