@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use openssl::ssl::{SslAcceptorBuilder, SslOptions, SslVersion};
+use openssl::ssl::{SslAcceptorBuilder, SslOptions, SslVerifyMode, SslVersion};
 use openssl_resumption::{
     Handshake::{Full, Resumed},
     Reason, Resumption, Source, SslContextBuilderExt, TicketKeys, accept_async,
 };
 
 use crate::store::{Call, Watched};
-use crate::{common::*, meet_async, meet_async_twice, watched};
+use crate::{LONG, common::*, meet_async, meet_async_twice, watched};
 
 /// Each cell of the table of modes.
 #[test]
@@ -53,6 +53,50 @@ fn each_kind_of_session_resumes_and_what_is_in_the_store_is_looked_up_elsewhere(
             assert_eq!(store.asked_for().len(), looked_up, "{mode} {kind:?}");
             assert_eq!(store.count_here(Call::Get), 0, "{mode} {kind:?}");
         }
+    }
+}
+
+/// A client with a certificate has a session in the store, and one without a ticket; with `single_use` it is taken.
+#[test]
+fn in_hybrid_mode_what_clients_with_certificates_offer_is_looked_up_elsewhere() {
+    let (ca, me) = ca_and_client();
+    for (single_use, hello_retry) in [(false, false), (false, true), (true, false), (true, true)] {
+        let store = Arc::new(Watched::default());
+        let policy = Resumption::hybrid(Arc::clone(&store), TicketKeys::random())
+            .single_use(single_use)
+            .suspend_lookups(true)
+            .lookup_deadline(LONG);
+        let context = context_with(&policy, |builder| {
+            builder.cert_store_mut().add_cert(ca.cert.clone()).unwrap();
+            builder.set_verify(SslVerifyMode::PEER);
+            if hello_retry {
+                builder.set_groups_list("P-384").unwrap();
+            }
+        });
+        for certificate in [true, false] {
+            let client = Client::with(Kind::Tls13, |context| {
+                if certificate {
+                    context.set_certificate(&me.cert)?;
+                    context.set_private_key(&me.key)?;
+                }
+                context.set_groups_list("P-256:P-384")
+            });
+            store.forget_calls();
+            let [first, second] = meet_async_twice(&context, &client.unwrap());
+            assert!(matches!(first.agreed(), Full(_)));
+            assert_eq!(second.authenticated, certificate);
+            let source = if certificate {
+                Source::Store
+            } else {
+                Source::Ticket
+            };
+            assert_eq!(second.agreed(), Resumed(source));
+            assert_eq!(store.asked_for().len(), usize::from(certificate));
+            let call = if single_use { Call::Take } else { Call::Get };
+            assert_eq!(store.count(call), usize::from(certificate));
+            assert_eq!(store.count_here(call), 0);
+        }
+        assert_eq!(policy.stats().overridden, 0);
     }
 }
 
