@@ -172,20 +172,28 @@ fn changed(hello: &[u8], changes: &[(Index, u8, bool)]) -> Vec<u8> {
 /// Clients with sessions and clients with tickets, at servers of either mode.
 #[test]
 fn what_is_asked_ahead_is_what_openssl_asks_for() {
-    for hybrid in [false, true] {
+    for mode in ["stateful", "hybrid", "hybrid without TLS 1.2 tickets"] {
         // Empty: what is found depends on the client.
         let store = Arc::new(Watched::default());
-        let policy = if hybrid {
-            Resumption::hybrid(Arc::clone(&store), TicketKeys::random())
-        } else {
-            Resumption::stateful(Arc::clone(&store))
+        let policy = match mode {
+            "stateful" => Resumption::stateful(Arc::clone(&store)),
+            _ => Resumption::hybrid(Arc::clone(&store), TicketKeys::random()),
         };
+        let policy = policy.tls12_tickets(mode == "hybrid");
         let policy = policy.suspend_lookups(true).lookup_deadline(LONG);
         let context = context(&policy);
         let other = crate::common::context(&Resumption::stateful(MemoryStore::default()));
         let tickets = crate::common::context(&Resumption::stateless(TicketKeys::random()));
         let both = |kind| Client::with(kind, |context| context.set_max_proto_version(None));
-        let mut hellos = vec![offering("P-256", (0..6).map(ticket_of_nobody))];
+        let mut hellos = vec![
+            offering("P-256", (0..6).map(ticket_of_nobody)),
+            // Sealed ones among them, in front and behind.
+            offering("P-256", [vec![7; 200], ticket_of_nobody(0)]),
+            offering(
+                "P-256",
+                [ticket_of_nobody(0), vec![7; 200], ticket_of_nobody(1)],
+            ),
+        ];
         for kind in Kind::ALL {
             for from in [&other, &tickets] {
                 let client = both(kind).unwrap();
@@ -203,7 +211,7 @@ fn what_is_asked_ahead_is_what_openssl_asks_for() {
                 // OpenSSL may end a handshake before it asks.
                 if !asked.is_empty() {
                     asks.set(asks.get() + 1);
-                    assert_eq!(ahead, asked, "hybrid {hybrid}");
+                    assert_eq!(ahead, asked, "{mode}");
                 }
             };
             same(hello);
