@@ -16,7 +16,7 @@ use super::not_kept::{is_refused, is_too_large};
 use super::overridden::Setting;
 use super::second_look::{has_second_look, may_go_on, note_full_handshake};
 use super::stamping::{resumed_stamp, stamp_session};
-use super::ticket_kind::{choose_for_hello, choose_for_tickets, reset};
+use super::ticket_kind::{choose_for_hello, choose_for_ticket, reset};
 use super::withheld_tickets::withhold_ended;
 use super::{early_data, stateful, stateless};
 use crate::base::catch;
@@ -90,8 +90,7 @@ impl Decisions for Decider {
             if let Some(mut session) = session {
                 stamp_session(ssl, &mut session);
             }
-            // The client may have given a certificate after the handshake, of whose end OpenSSL does not tell.
-            choose_for_tickets(ssl);
+            choose_for_ticket(ssl);
             withhold_ended(ssl);
         }));
         has_second_look(ssl)
@@ -160,19 +159,20 @@ fn done(ssl: &mut SslRef, session: Option<SessionMut<'_>>) -> Option<()> {
     let version = ssl.version2()?;
     let reused = ssl.session_reused();
     let resumed = resumed_stamp(ssl).filter(|_| reused);
-    let first = Connection::of(ssl)?.outcome().is_none();
+    let connection = Connection::of(ssl)?;
+    let first = connection.outcome().is_none();
     if first && !reused {
-        note_full_handshake(ssl, Connection::of(ssl)?);
+        note_full_handshake(ssl, connection);
     }
     let early = match first {
-        true => early_data::settle(ssl, Connection::of(ssl)?, reused),
+        true => early_data::settle(ssl, connection, reused),
         false => None,
     };
-    Connection::of_mut(ssl)?.complete(version, reused, resumed, early);
-    if first {
-        notice_message_callback(Connection::of(ssl)?);
+    let connection = Connection::of_mut(ssl)?;
+    connection.complete(version, reused, resumed, early);
+    if first && connection.policy().reads_hellos() {
+        notice_message_callback(connection);
     }
-    choose_for_tickets(ssl);
     let is_new = first && version == SslVersion::TLS1_3 && resumed.is_none();
     if let Some(mut session) = session.filter(|_| is_new) {
         // Now, for all tickets that are still to come.
@@ -199,7 +199,7 @@ fn begin_lineage(connection: &Connection) {
 
 /// Notices if the ClientHello was not shown to us that tells one kind of tickets from the other.
 fn notice_message_callback(connection: &Connection) {
-    if connection.policy().reads_hellos() && !connection.tickets().has_seen_hello() {
+    if !connection.tickets().has_seen_hello() {
         connection.owner().notice(Setting::MessageCallback);
     }
 }

@@ -35,13 +35,13 @@ pub(super) fn choose_for_hello(ssl: &mut SslRef, message: &[u8]) {
     }
 }
 
-/// A TLS 1.3 handshake is complete: where the sessions go whose tickets are still to be made. It is known now who the
-/// client is.
-pub(super) fn choose_for_tickets(ssl: &mut SslRef) {
+/// A ticket is about to be made: where the session goes, if it is one of TLS 1.3. It is known now who the client is; it
+/// may have given its certificate after the handshake, of whose end OpenSSL does not tell.
+pub(super) fn choose_for_ticket(ssl: &mut SslRef) {
     let Some(connection) = Connection::of(ssl) else {
         return;
     };
-    if ssl.version2() != Some(SslVersion::TLS1_3) || !may_choose(connection) {
+    if !may_choose(connection) || ssl.version2() != Some(SslVersion::TLS1_3) {
         return;
     }
     // A callback of the application's has chosen otherwise for this connection.
