@@ -15,7 +15,7 @@ mod tests;
 
 pub(crate) use chain::{Chain, ChainHash};
 pub(crate) use check::{Claims, Here, check};
-pub(crate) use codec::{decode, encode};
+pub(crate) use codec::{chain_in, decode, encode};
 pub(crate) use demand::Demand;
 pub use error::StoreError;
 pub use key::SessionKey;

@@ -96,13 +96,11 @@ impl Resumption {
         record: &Session,
     ) -> Option<OwnedSession> {
         if let Some(copy) = self.decoded().copy(key, record) {
-            self.note_chain(&copy, record);
+            self.note_chain(&copy, session::chain_in(record));
             return Some(copy);
         }
         let (session, chain) = session::decode(key, id, record)?;
-        if !chain.is_empty() {
-            self.note_chain(&session, chain);
-        }
+        self.note_chain(&session, chain);
         if ffi::peer_certificate(&session).is_some() {
             self.counters().decoded.add_one();
             if let Some(decoded) = self.to_keep(&session, record) {
@@ -114,6 +112,9 @@ impl Resumption {
 
     /// Keeps the chain that came with a session from the store, where another host may have put it.
     fn note_chain(&self, session: &SslSessionRef, der: &[u8]) {
+        if der.is_empty() {
+            return;
+        }
         let hash = Stamp::from_bytes(ffi::appdata(session)).and_then(|stamp| stamp.chain);
         if let Some(hash) = hash.filter(|hash| self.chains().get(hash).is_none()) {
             if let Some(chain) = Chain::from_der(der, &hash) {

@@ -59,6 +59,13 @@ pub(crate) fn decode<'a>(
     Some((session, chain))
 }
 
+/// The DER of the chain in a record that is known to be whole.
+pub(crate) fn chain_in(record: &Session) -> &[u8] {
+    let body = record.payload().get(CHECKSUM_LEN..);
+    let (_, chain) = body.and_then(ffi::first_element).unwrap_or_default();
+    chain
+}
+
 /// Tells a record that was damaged, or stored under another key, before OpenSSL sees it: a session
 /// with a damaged or another's secret breaks the handshake. It is no protection against a store that
 /// wants to deceive: that one can compute it.
