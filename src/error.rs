@@ -21,8 +21,8 @@ pub enum Error {
     /// The [`lifetime`](crate::Resumption::lifetime) is below 1 second or above 7 days, in any mode.
     Lifetime(Duration),
 
-    /// [`early_data`](crate::Resumption::early_data) needs what the policy does not have: a replay register or
-    /// `single_use`, and a mode in which sessions resume. The text says which.
+    /// [`early_data`](crate::Resumption::early_data) needs what the policy does not have: a replay register (or
+    /// in stateful mode `single_use`), and a mode in which sessions resume. The text says which.
     EarlyData(&'static str),
 
     /// The context accepts early data already (`SSL_CTX_set_max_early_data`), so many bytes, and not those of the
@@ -35,7 +35,7 @@ pub enum Error {
     },
 
     /// [`single_use`](crate::Resumption::single_use) needs what the policy does not have: the
-    /// stateful mode, or a store whose `take` is atomic. The text says which.
+    /// stateful or the hybrid mode, or a store whose `take` is atomic. The text says which.
     SingleUse(&'static str),
 
     /// [`strict`](crate::Resumption::strict) needs a store: tickets cannot be forgotten one by one.

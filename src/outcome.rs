@@ -158,9 +158,6 @@ counted! {
         /// The hook [`admit_client`](crate::Resumption::admit_client) said no, panicked, or in an asynchronous accept
         /// had not answered by the deadline.
         NotAdmitted => "not admitted",
-        /// The ticket is one of TLS 1.2, and the policy has none for that version
-        /// ([`tls12_tickets`](crate::Resumption::tls12_tickets)).
-        Tls12Ticket => "TLS 1.2 ticket",
         /// The policy was told to forget the session.
         Forgotten => "forgotten",
         /// The store failed: an error, a panic, an answer that is not the session asked for, or, in

@@ -123,7 +123,7 @@ pub(super) fn decide(ssl: &mut SslRef, ticket: Ticket<'_>, now: SystemTime) -> O
     let is_unwanted =
         here.version != SslVersion::TLS1_3 && !Connection::of(ssl)?.policy().gives_tls12_tickets();
     let admitted = match is_unwanted {
-        true => Err(Reason::Tls12Ticket),
+        true => Err(Reason::WrongContext),
         false => admit(ssl, &identity, &mut session, &here),
     };
     let connection = Connection::of_mut(ssl)?;

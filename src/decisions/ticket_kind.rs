@@ -24,6 +24,11 @@ pub(super) fn choose_for_hello(ssl: &mut SslRef, message: &[u8]) {
     if !may_choose(connection) || connection.outcome().is_some() {
         return;
     }
+    // The application has chosen otherwise for this connection.
+    let expected = connection.tickets().chosen();
+    if is_stateful(ssl) != expected.unwrap_or_else(|| connection.policy().settings().no_ticket) {
+        return;
+    }
     let stateful = match first_identity(message).filter(|_| has_tls13) {
         Some(identity) => policy.store().is_some() && identity.len() == size_of::<Identity>(),
         // No ticket of TLS 1.3.
@@ -61,7 +66,7 @@ pub(super) fn reset(ssl: &mut SslRef) {
     let Some(connection) = Connection::of(ssl) else {
         return;
     };
-    if may_choose(connection) {
+    if may_choose(connection) && connection.tickets().chosen() == Some(is_stateful(ssl)) {
         set(ssl, connection.policy().settings().no_ticket);
     }
 }

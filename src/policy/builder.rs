@@ -123,7 +123,7 @@ impl Resumption {
     ///
     /// A fatal alert after the handshake forgets the connection's TLS 1.2 session with or without
     /// this. Tickets cannot be forgotten one by one: in stateless mode it is an error
-    /// ([`Error::Strict`](crate::Error::Strict)), and in hybrid mode it is about TLS 1.2 clients without tickets.
+    /// ([`Error::Strict`](crate::Error::Strict)), and in hybrid mode it is about the sessions that are in the store.
     #[must_use]
     pub fn strict(mut self, strict: bool) -> Self {
         self.knobs.strict = strict;

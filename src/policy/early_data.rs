@@ -30,7 +30,7 @@ impl Resumption {
     /// 16 KiB is what most servers take. A client that comes back then sends its request in its first flight and saves one
     /// round trip. An attacker can record that flight and send it again, so the policy accepts each flight once at most.
     /// It needs one of two things for that: a [`replay_register`](Self::replay_register), which remembers the flights that
-    /// were accepted, or [`single_use`](Self::single_use), where a session can be taken out of the store once only. What
+    /// were accepted, or in stateful mode [`single_use`](Self::single_use), where a session can be taken out of the store once only. What
     /// nobody can prevent is that the client itself repeats a request ([security](crate::security#early-data)).
     ///
     /// Only [`accept_early`](crate::accept_early) and, for tokio, `accept_early_async` read early data. Any other accept
@@ -50,7 +50,7 @@ impl Resumption {
     ///
     /// # Errors
     ///
-    /// `set_resumption` fails with [`Error::EarlyData`](crate::Error::EarlyData) without a register and without `single_use`,
+    /// `set_resumption` fails with [`Error::EarlyData`](crate::Error::EarlyData) without a register (in stateful mode: and without `single_use`),
     /// and in mode off, and with [`Error::MaxEarlyData`](crate::Error::MaxEarlyData) on a context with another limit of its
     /// own.
     #[must_use]
@@ -63,7 +63,7 @@ impl Resumption {
     ///
     /// [`MemoryRegister`](crate::MemoryRegister) is for a server of one process, `RedisRegister` (feature `redis`) for
     /// several hosts. All policies and hosts that open one another's tickets, or share a store, must share one register, with the
-    /// same [`clock_skew`](Self::clock_skew). Under [`single_use`](Self::single_use) none is needed; one that is set is asked
+    /// same [`clock_skew`](Self::clock_skew). In stateful mode under [`single_use`](Self::single_use) none is needed; one that is set is asked
     /// all the same, so that hosts with and without `single_use` can share a store while you change from one to the other.
     #[must_use]
     pub fn replay_register(mut self, register: impl ReplayRegister) -> Self {
