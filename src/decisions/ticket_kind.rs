@@ -16,6 +16,7 @@ const PRE_SHARED_KEY: u16 = 41;
 pub(super) fn choose_for_hello(ssl: &mut SslRef, message: &[u8]) {
     // Where there is no TLS 1.3, what is offered of it says nothing.
     let has_tls13 = ffi::has_tls13(ssl);
+    let found = is_stateful(ssl);
     let Some(connection) = Connection::of_mut(ssl) else {
         return;
     };
@@ -26,7 +27,7 @@ pub(super) fn choose_for_hello(ssl: &mut SslRef, message: &[u8]) {
     }
     // The application has chosen otherwise for this connection.
     let expected = connection.tickets().chosen();
-    if is_stateful(ssl) != expected.unwrap_or_else(|| connection.policy().settings().no_ticket) {
+    if found != expected.unwrap_or_else(|| policy.settings().no_ticket) {
         return;
     }
     let stateful = match first_identity(message).filter(|_| has_tls13) {
