@@ -2,7 +2,7 @@
 //!
 //! Lines for `report.py`: the server's instructions, counted by callgrind, of handshakes by `ClientCertificates::Verify`
 //! and, in the same run and in turn with them, by `ClientCertificates::Resume`; an argument is how many lineages are
-//! counted together, 30 by default, each a full handshake and two that resume. In the first of these the certificate is
+//! counted together, 10 by default, each a full handshake and two that resume. In the first of these the certificate is
 //! looked at, in the second the verdict is remembered. `certificates tls12 stateful alone 30` does the handshakes of one
 //! row. `certificates times` takes the times of looks, and `certificates hellos` counts the bytes of ClientHellos.
 
@@ -45,7 +45,7 @@ fn main() {
     let args: Vec<_> = args.iter().map(String::as_str).collect();
     let number = |arg: &str| arg.parse().expect("a number of lineages");
     match args[..] {
-        [] => count_all(30),
+        [] => count_all(10),
         ["hellos"] => hellos(),
         ["times"] => times(301),
         ["times", lineages] => times(number(lineages)),
