@@ -130,8 +130,10 @@ fn a_callback_of_a_connection_finds_it_when_it_is_asked_again() {
     }
 }
 
-/// What connections may come to ask in their ClientHello callback, and whether the client's certificate meets it.
-fn changes() -> Vec<(&'static str, fn(&mut SslRef), bool)> {
+/// What a connection may come to ask, and whether the client's certificate meets it.
+type Change = (&'static str, fn(&mut SslRef), bool);
+
+fn changes() -> Vec<Change> {
     vec![
         (
             "lists for certificates that have none",
