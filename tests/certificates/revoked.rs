@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use openssl::asn1::Asn1Time;
 use openssl::ssl::{SslContext, SslVerifyMode};
 use openssl::x509::{X509Crl, X509CrlRef};
 use openssl_resumption::{ClientCertificates, Handshake::Full, Reason, Resumption};
@@ -203,5 +205,67 @@ fn each_client_is_looked_at_for_itself() {
                 assert!(met.client.resumed, "{what}: {:?}", met.outcome);
             }
         }
+    }
+}
+
+/// From then on nobody knows who is revoked, and OpenSSL lets nobody in.
+#[test]
+fn a_list_that_ends_ends_what_it_was_good_for() {
+    let (ca, [_, me], ..) = people();
+    let ends = SystemTime::now() + Duration::from_secs(4);
+    let seconds = ends.duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let seconds = Asn1Time::from_unix(seconds.try_into().unwrap()).unwrap();
+    let list = mint_crl_until(&ca, &[], &seconds);
+    let mut servers: Vec<_> = verifying_clients()
+        .map(|(what, policy, kind)| {
+            let context = unrevoked(&policy, &ca, &list);
+            let client = client_as(kind, &me);
+            let [_, second] = meet_twice(&context, &client);
+            assert!(second.client.resumed, "{what}: {:?}", second.outcome);
+            (what, policy, context, client, second)
+        })
+        .collect();
+    while !servers.is_empty() {
+        assert!(SystemTime::now() < ends + Duration::from_secs(20));
+        servers.retain_mut(|(what, policy, context, client, met)| {
+            match try_meet(context, client, met.next()) {
+                (Ok(next), _) => {
+                    assert!(next.client.resumed, "{what}: {:?}", next.outcome);
+                    *met = next;
+                    true
+                }
+                (Err(_), refused) => {
+                    let refused = refused.expect("the server's word");
+                    assert!(refused.contains("CRL has expired"), "{what}: {refused}");
+                    assert_eq!(policy.stats().failed_closed, 0, "{what}");
+                    false
+                }
+            }
+        });
+    }
+}
+
+/// The session is looked up twice then.
+#[test]
+fn a_list_is_heeded_when_the_server_asks_for_another_hello() {
+    let (ca, [bad, _], before, after) = people();
+    for (mode, policy) in resuming() {
+        let policy = policy.client_certificates(ClientCertificates::Verify);
+        let context = context_with(&policy, |builder| {
+            demand_unrevoked(builder, &ca, &before);
+            builder.set_groups_list("P-384").unwrap();
+        });
+        let client = Client::with(Kind::Tls13, |context| {
+            context.set_certificate(&bad.cert)?;
+            context.set_private_key(&bad.key)?;
+            context.set_groups_list("P-256:P-384")
+        });
+        let client = client.unwrap();
+        let [_, second] = meet_twice(&context, &client);
+        assert!(second.client.resumed, "{mode}");
+        assert_eq!(policy.stats().certificates.looks, 1, "{mode}");
+        add_crl(context.cert_store(), &after);
+        assert_refused_as_revoked(&policy, &context, &client, second.next(), mode);
+        assert_eq!(policy.stats().certificates.looks, 2, "{mode}");
     }
 }

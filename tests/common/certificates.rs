@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::UNIX_EPOCH;
 
 use foreign_types::ForeignTypeRef;
-use openssl::asn1::{Asn1Object, Asn1OctetString, Asn1Time};
+use openssl::asn1::{Asn1Object, Asn1OctetString, Asn1Time, Asn1TimeRef};
 use openssl::hash::MessageDigest;
 use openssl::ssl::{SslAcceptorBuilder, SslContext, SslVerifyMode};
 use openssl::x509::extension::BasicConstraints;
@@ -120,6 +120,11 @@ pub fn mint_chain(root: &Identity, len: usize) -> Vec<Identity> {
 
 /// A revocation list of this CA for a month, newer than those before: of several OpenSSL goes by the newest.
 pub fn mint_crl(ca: &Identity, revoked: &[&Identity]) -> X509Crl {
+    mint_crl_until(ca, revoked, &Asn1Time::days_from_now(30).unwrap())
+}
+
+/// The same, with its end.
+pub fn mint_crl_until(ca: &Identity, revoked: &[&Identity], ends: &Asn1TimeRef) -> X509Crl {
     static MINTED: AtomicU64 = AtomicU64::new(0);
     let yesterday = UNIX_EPOCH.elapsed().unwrap().as_secs() - 86_400;
     let minted = yesterday + MINTED.fetch_add(1, Relaxed);
@@ -127,8 +132,7 @@ pub fn mint_crl(ca: &Identity, revoked: &[&Identity]) -> X509Crl {
     let mut crl = X509CrlBuilder::new().unwrap();
     crl.set_issuer_name(ca.cert.subject_name()).unwrap();
     crl.set_last_update(&minted).unwrap();
-    crl.set_next_update(&Asn1Time::days_from_now(30).unwrap())
-        .unwrap();
+    crl.set_next_update(ends).unwrap();
     for one in revoked {
         let mut entry = X509RevokedBuilder::new().unwrap();
         entry.set_serial_number(one.cert.serial_number()).unwrap();
