@@ -110,7 +110,12 @@ impl<'a> Certificate<'a> {
         if stamp.client != ClientIs::Verified {
             return Err(Reason::NotTrusted);
         }
-        let find = |hash| connection.policy().chains().get(hash);
+        // Others may have taken the room of the chain that was there at the lookup.
+        let own = connection.client().chain();
+        let find = |hash| match own {
+            Some(own) if own.hash() == hash => Some(own),
+            _ => connection.policy().chains().get(hash),
+        };
         Ok(Self {
             connection,
             session,
