@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use openssl::x509::store::X509StoreBuilder;
 use openssl_resumption::{
     ClientCertificates,
     Handshake::{Full, Resumed},
@@ -9,6 +10,7 @@ use openssl_resumption::{
 };
 
 use crate::common::*;
+use crate::contexts::switch::Switch;
 use crate::revoked::{assert_refused_as_revoked, verifying_clients};
 
 /// Hosts that share a store and keys; each call makes another one's policy.
@@ -284,6 +286,51 @@ fn a_certificate_that_is_no_longer_in_the_servers_store_is_missed() {
         let (_, refused) = try_meet(&demanding(&policy, &[&other]), &client, second.next());
         let refused = refused.expect("a client of another CA");
         assert!(refused.contains("verify failed"), "{what}: {refused}");
+        assert_none_failed(&policy, &what);
+    }
+}
+
+/// A session that has been found to pass is not failed because others have taken the room since.
+#[test]
+fn a_chain_that_goes_after_the_lookup_is_there_until_the_handshake_ends() {
+    let ca = mint("clients", None).unwrap();
+    let chain = chain_of(&ca, 1);
+    // More than there is room for.
+    let others: Vec<_> = (0..40)
+        .map(|number| {
+            let name = format!("between {number}");
+            let between = mint_intermediate_with_padding(&name, &ca, 15_000);
+            vec![mint("other", Some(&between)).unwrap(), between]
+        })
+        .collect();
+    for (what, policy, kind) in verifying_clients() {
+        let crowd: Vec<_> = (others.iter())
+            .map(|other| client_of(Kind::Tls13, other))
+            .collect();
+        let (crowded, armed) = (demanding(&policy, &[&ca]), Switch::default());
+        let (is_armed, cert) = (armed.clone(), ca.cert.clone());
+        let context = context_with(&policy, |builder| {
+            demand_certificates(builder, &ca);
+            builder.set_servername_callback(move |ssl, _| {
+                // One of its own is asked after the lookup as well.
+                let mut store = X509StoreBuilder::new().unwrap();
+                store.add_cert(cert.clone()).unwrap();
+                ssl.set_verify_cert_store(store.build()).unwrap();
+                if is_armed.is_on() {
+                    for other in &crowd {
+                        meet(&crowded, other, None);
+                    }
+                }
+                Ok(())
+            });
+        });
+        let client = client_of(kind, &chain).server_name("a.example");
+        let [_, second] = meet_twice(&context, &client);
+        assert!(second.client.resumed, "{what}: {:?}", second.outcome);
+        armed.turn_on();
+        let third = meet(&context, &client, second.next());
+        assert!(third.client.resumed, "{what}: {:?}", third.outcome);
+        assert!(policy.stats().certificates.chains < 40, "{what}");
         assert_none_failed(&policy, &what);
     }
 }

@@ -14,7 +14,7 @@ use crate::common::*;
 use crate::revoked::{assert_refused_as_revoked, verifying_clients};
 
 #[path = "../binding/switch.rs"]
-mod switch;
+pub(crate) mod switch;
 use switch::Switch;
 
 const NAME: &str = "a.example";
