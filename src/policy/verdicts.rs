@@ -93,3 +93,23 @@ impl Verdicts {
         self.known.lock().len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lineages_that_were_refused_are_bounded() {
+        let verdicts = Verdicts::default();
+        let lineage = |number: usize| {
+            let mut lineage = [0; 16];
+            lineage[..8].copy_from_slice(&number.to_be_bytes());
+            lineage
+        };
+        assert!(!verdicts.is_refused(&lineage(1)));
+        (0..=MAX_REFUSED).for_each(|number| verdicts.refuse(lineage(number)));
+        assert!(!verdicts.is_refused(&lineage(0)), "the oldest has gone");
+        assert!(verdicts.is_refused(&lineage(1)));
+        assert_eq!(verdicts.refused.lock().len(), MAX_REFUSED);
+    }
+}
