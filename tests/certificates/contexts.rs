@@ -1,14 +1,15 @@
 //! What a certificate is held against when its client comes back: verify callbacks, what a connection asks for itself,
 //! and contexts that a handshake switches to.
 
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
 use openssl::ssl::{ClientHelloResponse, SslContext, SslRef, SslVerifyMode};
 use openssl::version;
 use openssl::x509::store::X509StoreBuilder;
 use openssl::x509::verify::X509VerifyFlags;
-use openssl::x509::{X509PurposeId, X509StoreContextRef};
-use openssl_resumption::{ClientCertificates, Handshake::Full, Reason, Resumption};
+use openssl::x509::{X509PurposeId, X509StoreContext, X509StoreContextRef};
+use openssl_resumption::{ClientCertificates, Handshake::Full, Reason, Resumption, TicketKeys};
 
 use crate::common::*;
 use crate::revoked::{assert_refused_as_revoked, verifying_clients};
@@ -103,30 +104,79 @@ fn a_callback_that_has_come_to_say_no_is_asked_once_trust_has_changed() {
     }
 }
 
-/// Whoever is asked of a client may want to know at which connection.
+/// Who is asked about a client may want to know at which connection.
 #[test]
-fn a_callback_of_a_connection_finds_it_when_it_is_asked_again() {
+fn a_callback_finds_the_connection_when_it_is_asked_again() {
     let (ca, me) = ca_and_client();
     for (what, policy, kind) in verifying_clients() {
-        let armed = Switch::default();
-        let says_no = armed.clone();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        let context = context_with(&policy, |builder| {
+            demand_certificates(builder, &ca);
+            builder.set_verify_callback(DEMAND, move |ok, context| {
+                let index = X509StoreContext::ssl_idx().unwrap();
+                let ssl = context.ex_data(index).expect("the connection");
+                count.fetch_add(1, SeqCst);
+                ok && ssl.verify_mode() == DEMAND
+            });
+        });
+        let client = client_as(kind, &me);
+        let first = meet(&context, &client, None);
+        let before = asked.load(SeqCst);
+        let second = meet(&context, &client, first.next());
+        assert!(second.client.resumed, "{what}: {:?}", second.outcome);
+        assert_eq!(asked.load(SeqCst), 2 * before, "{what}");
+        let third = meet(&context, &client, second.next());
+        assert!(third.client.resumed, "{what}: {:?}", third.outcome);
+        assert_eq!(asked.load(SeqCst), 2 * before, "{what}: remembered");
+    }
+}
+
+/// Nobody knows what it has in common with that of another connection.
+#[test]
+fn with_a_callback_of_its_own_a_connection_is_full_and_fails_nothing() {
+    let (ca, me) = ca_and_client();
+    for (what, policy, kind) in verifying_clients() {
         let context = context_with(&policy, |builder| {
             demand_certificates(builder, &ca);
             builder.set_client_hello_callback(move |ssl, _| {
-                let says_no = says_no.clone();
-                ssl.set_verify_callback(DEMAND, move |ok, _| ok && !says_no.is_on());
+                ssl.set_verify_callback(DEMAND, |ok, _| ok);
+                Ok(ClientHelloResponse::SUCCESS)
+            });
+        });
+        let [_, second] = meet_twice(&context, &client_as(kind, &me));
+        assert_eq!(second.agreed(), Full(Reason::OtherBinding), "{what}");
+        assert_eq!(policy.stats().failed_closed, 0, "{what}");
+    }
+}
+
+/// Each connection has a store of its own, and each is asked.
+#[test]
+fn stores_that_connections_get_in_time_are_asked_each_time() {
+    let (ca, me) = ca_and_client();
+    for (what, policy, kind) in verifying_clients() {
+        let armed = Switch::default();
+        let is_armed = armed.clone();
+        let cert = ca.cert.clone();
+        let lists = [mint_crl(&ca, &[]), mint_crl(&ca, &[&me])];
+        let context = context_with(&policy, |builder| {
+            demand_certificates(builder, &ca);
+            builder.set_client_hello_callback(move |ssl, _| {
+                let mut store = X509StoreBuilder::new().unwrap();
+                store.add_cert(cert.clone()).unwrap();
+                store.set_flags(X509VerifyFlags::CRL_CHECK).unwrap();
+                add_crl(&*store, &lists[usize::from(is_armed.is_on())]);
+                ssl.set_verify_cert_store(store.build()).unwrap();
                 Ok(ClientHelloResponse::SUCCESS)
             });
         });
         let client = client_as(kind, &me);
         let [_, second] = meet_twice(&context, &client);
-        assert_eq!(second.server_reused, second.client.resumed, "{what}");
+        assert!(second.client.resumed, "{what}: {:?}", second.outcome);
         armed.turn_on();
-        policy.trust_changed();
-        let (_, refused) = try_meet(&context, &client, second.next());
-        let refused = refused.expect("the callback says no");
-        assert!(refused.contains("verify failed"), "{what}: {refused}");
-        assert_eq!(policy.stats().failed_closed, 0, "{what}");
+        for _ in 0..2 {
+            assert_refused_as_revoked(&policy, &context, &client, second.next(), &what);
+        }
     }
 }
 
@@ -487,7 +537,7 @@ fn what_a_connection_asks_for_late_is_asked_of_who_comes_back() {
 fn a_name_that_has_not_been_seen_yet_is_full_once() {
     let (ca, me) = ca_and_client();
     for kind in [Kind::Tls12, Kind::Tls13] {
-        let keys = openssl_resumption::TicketKeys::random();
+        let keys = TicketKeys::random();
         let server = || {
             let policy =
                 Resumption::stateless(keys.clone()).client_certificates(ClientCertificates::Verify);
