@@ -80,7 +80,7 @@ pub enum ClientCertificates {
     /// the store; a host that does not have them does a full handshake
     /// ([`Reason::UnknownChain`](crate::Reason::UnknownChain)).
     ///
-    /// A look takes about 200 µs (P-256). Its verdict is remembered, for 65,536 full handshakes at a time, until the
+    /// A look takes 100 to 300 µs (P-256; more certificates take longer). Its verdict is remembered, for 65,536 full handshakes at a time, until the
     /// trust store gets another certificate or revocation list, a list or a certificate ends, or
     /// [`trust_changed`](crate::Resumption::trust_changed) is called.
     ///
