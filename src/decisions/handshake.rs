@@ -9,13 +9,12 @@ use openssl_sys as sys;
 
 use super::applied::Applied;
 use super::candidates::Candidates;
-use super::client::Made;
 use super::connection::Connection;
-use super::demand::{first_demand, unique};
+use super::demand::first_demand;
 use super::not_kept::{is_refused, is_too_large};
 use super::overridden::Setting;
 use super::second_look::{has_second_look, may_go_on, note_full_handshake};
-use super::stamping::{resumed_stamp, stamp_session};
+use super::stamping::{begin_lineage, resumed_stamp, stamp_session};
 use super::ticket_kind::{choose_for_hello, choose_for_ticket, reset};
 use super::withheld_tickets::withhold_ended;
 use super::{early_data, stateful, stateless};
@@ -179,22 +178,10 @@ fn done(ssl: &mut SslRef, session: Option<SessionMut<'_>>) -> Option<()> {
         stamp_session(ssl, &mut session);
     }
     if first && !reused {
-        begin_lineage(Connection::of(ssl)?);
+        begin_lineage(ssl, Connection::of(ssl)?);
     }
     notice_id_context(ssl);
     Some(())
-}
-
-/// If no session was made that is of one.
-fn begin_lineage(connection: &Connection) {
-    if !connection.client().has_made() {
-        let made = Made {
-            id: unique(),
-            time: connection.started(),
-            data: Box::default(),
-        };
-        connection.client().set_made(made, connection.started());
-    }
 }
 
 /// Notices if the ClientHello was not shown to us that tells one kind of tickets from the other.

@@ -33,10 +33,13 @@ pub(super) fn look(
         return Err(Reason::NotTrusted);
     }
     let certificate = Certificate::of(connection, session, stamp, now)?;
-    // A callback finds what it needs at its own context only.
     let learned = connection.owner().late().verifier(&stamp.binding);
-    let learned = learned.filter(|verifier| !verifier.how().is_by_callback());
-    if here.is_none() && learned.is_none() {
+    // A callback cannot be asked: who offers the session has proven nothing yet, and the server name callback, which it
+    // may go by, has not run.
+    let mut all = here
+        .into_iter()
+        .chain(learned.as_deref().map(Verifier::how));
+    if here.is_none() && learned.is_none() || all.any(Verification::is_by_callback) {
         return Err(Reason::NotTrusted);
     }
     let mut passed = Passed::default();
@@ -76,7 +79,8 @@ pub(super) fn passes_still(
             return true;
         }
         let certificate = Certificate::of(connection, session, stamp, SystemTime::now());
-        certificate.is_ok_and(|certificate| certificate.passes_here(ssl, here).is_ok())
+        let passes = |certificate: Certificate<'_>| certificate.passes_here(ssl, here).is_ok();
+        !here.is_by_callback() && certificate.is_ok_and(passes)
     });
     if !passes {
         connection.policy().verdicts().refuse(stamp.lineage);

@@ -3,6 +3,7 @@
 use openssl::ssl::SslRef;
 
 use super::connection::Connection;
+use super::ticket_kind::is_for_store;
 use crate::ffi;
 
 /// Whether sessions of this connection are not to be resumed because of who its client is, as far as is known yet.
@@ -17,7 +18,7 @@ pub(super) fn is_too_large(ssl: &SslRef, connection: &Connection) -> bool {
     // What is being resumed has been in a ticket.
     let is_new = || connection.outcome().is_some() || !ssl.session_reused();
     connection.policy().keys().is_some()
-        && !(connection.policy().reads_hellos() && connection.policy().store().is_some())
+        && !is_for_store(ssl, connection)
         && is_new()
         && ssl
             .session()
@@ -25,5 +26,5 @@ pub(super) fn is_too_large(ssl: &SslRef, connection: &Connection) -> bool {
             .is_some_and(|certificate| ffi::certificate_len(certificate) > LARGEST_IN_TICKET)
 }
 
-/// The largest certificate in a ticket; what else is in a session takes less than 2 KiB.
-const LARGEST_IN_TICKET: usize = 0xff00 - 2_048;
+/// The largest certificate in a ticket; what else is in a session takes less than 3 KiB.
+const LARGEST_IN_TICKET: usize = 0xff00 - 3_072;

@@ -51,6 +51,16 @@ pub(super) fn stamp_session(ssl: &SslRef, session: &mut SessionMut<'_>) {
     session.set_timeout(timeout.max(1));
 }
 
+/// A full handshake is complete: begins a lineage if no session was made that has one.
+pub(super) fn begin_lineage(ssl: &SslRef, connection: &Connection) {
+    if connection.client().has_made() {
+        return;
+    }
+    let credential = ssl.session().and_then(ffi::credential);
+    make(ssl, connection, credential, connection.started());
+    connection.client().note_stamped(credential);
+}
+
 /// A stamp for a session of a client that has been verified in this connection, and what the application ties to it: a
 /// lineage begins, of a handshake at `time`.
 fn make(

@@ -50,8 +50,7 @@ pub(super) fn choose_for_ticket(ssl: &mut SslRef) {
     if !may_choose(connection) || ssl.version2() != Some(SslVersion::TLS1_3) {
         return;
     }
-    // A callback of the application's has chosen otherwise for this connection.
-    if connection.tickets().chosen() != Some(is_stateful(ssl)) {
+    if !is_chosen(ssl, connection) {
         return;
     }
     let has_store = connection.policy().store().is_some();
@@ -67,7 +66,7 @@ pub(super) fn reset(ssl: &mut SslRef) {
     let Some(connection) = Connection::of(ssl) else {
         return;
     };
-    if may_choose(connection) && connection.tickets().chosen() == Some(is_stateful(ssl)) {
+    if may_choose(connection) && is_chosen(ssl, connection) {
         set(ssl, connection.policy().settings().no_ticket);
     }
 }
@@ -75,6 +74,19 @@ pub(super) fn reset(ssl: &mut SslRef) {
 /// Not where somebody has said on the context which kind there is.
 fn may_choose(connection: &Connection) -> bool {
     connection.policy().reads_hellos() && !connection.owner().is_overridden_in(Setting::NoTicket)
+}
+
+/// Whether TLS 1.3 sessions of the connection will live in the store, as its client has a certificate.
+pub(super) fn is_for_store(ssl: &SslRef, connection: &Connection) -> bool {
+    match may_choose(connection) && is_chosen(ssl, connection) {
+        true => connection.policy().store().is_some(),
+        false => is_stateful(ssl),
+    }
+}
+
+/// Whether the kind is that which was chosen, and not what the application has set for this connection.
+fn is_chosen(ssl: &SslRef, connection: &Connection) -> bool {
+    connection.tickets().chosen() == Some(is_stateful(ssl))
 }
 
 /// Whether TLS 1.3 sessions of a connection live in the store, as its next ticket is made.

@@ -145,10 +145,6 @@ unsafe extern "C" {
         index: c_int,
         data: *mut c_void,
     ) -> c_int;
-    pub(super) fn X509_STORE_CTX_set_verify_cb(
-        context: *mut sys::X509_STORE_CTX,
-        callback: Option<VerifyCallback>,
-    );
     pub(super) fn SSL_CTX_set_msg_callback(
         ctx: *mut sys::SSL_CTX,
         callback: Option<MessageCallback>,

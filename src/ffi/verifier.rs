@@ -31,7 +31,6 @@ pub(crate) struct Verifier {
     param: Option<X509VerifyParam>,
     level: c_int,
     suite_b: c_ulong,
-    callback: Option<VerifyCallback>,
 }
 
 impl fmt::Debug for Verifier {
@@ -44,7 +43,8 @@ impl fmt::Debug for Verifier {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Look {
     pub(crate) passes: bool,
-    /// In seconds from now, when the first of the certificates and revocation lists ends that were looked at.
+    /// In seconds from now, when the first of the certificates that were looked at ends, or of the revocation lists ends or
+    /// begins.
     pub(crate) holds: u64,
 }
 
@@ -73,8 +73,6 @@ impl Verifier {
         let control = SSL_CTRL_CERT_FLAGS;
         // SAFETY: this control sets no flag, and returns those that are set.
         let flags = unsafe { sys::SSL_ctrl(ssl.as_ptr(), control, 0, ptr::null_mut()) };
-        // SAFETY: reads a field of a live SSL.
-        let callback = unsafe { SSL_get_verify_callback(ssl.as_ptr()) };
         Self {
             id: NEXT.fetch_add(1, Relaxed),
             how: *how,
@@ -83,7 +81,6 @@ impl Verifier {
             level,
             // Those flags have the same bits as those of verification.
             suite_b: (flags & SSL_CERT_FLAG_SUITEB_128_LOS).unsigned_abs(),
-            callback,
         }
     }
 
@@ -102,8 +99,8 @@ impl Verifier {
     }
 
     /// Verifies the first of some certificates, which were sent together, with what was found at the connection: its
-    /// store, which may have more in it now, its parameters and its callback, which finds `ssl` where it looks for the
-    /// connection. `None` if there is not all that it takes.
+    /// store, which may have more in it now, and its parameters; not its verify callback. `None` if there is not all that
+    /// it takes.
     pub(crate) fn verify(&self, ssl: &SslRef, certificates: &[X509]) -> Option<Look> {
         let (store, param) = (self.store.as_ref()?, self.param.as_ref()?);
         self.verify_by(ssl, store, param, certificates).ok()
@@ -124,14 +121,15 @@ impl Verifier {
         let mut context = X509StoreContext::new()?;
         context.init(store, certificate, &sent, |context| {
             self.prepare(ssl, context, param)?;
-            let passes = context.verify_cert()? && context.error() == X509VerifyResult::OK;
+            // First: what ends while it is verified is then not taken for something that has ended.
             let now = Asn1Time::days_from_now(0)?;
+            let passes = context.verify_cert()? && context.error() == X509VerifyResult::OK;
             let certificates = context.chain().into_iter().flatten();
             let certificates = certificates
                 .map(X509Ref::not_after)
                 .map(|end| left(&now, end));
-            let ends = certificates.chain(ends_of_lists(store, &now));
-            // What has ended plays no part, or it would not pass.
+            let ends = certificates.chain(changes_of_lists(store, &now));
+            // What is past plays no part, or has been taken into account.
             let holds = ends.filter(|seconds| *seconds > 0).min();
             Ok(Look {
                 passes,
@@ -162,10 +160,6 @@ impl Verifier {
         let is_known = unsafe { X509_STORE_CTX_set_default(context, c"ssl_client".as_ptr()) };
         // SAFETY: copies from live parameters into others.
         let copied = unsafe { X509_VERIFY_PARAM_set1(own, param.as_ptr()) };
-        if let Some(callback) = self.callback {
-            // SAFETY: what was set as a verify callback may be called as one.
-            unsafe { X509_STORE_CTX_set_verify_cb(context, Some(callback)) };
-        }
         match (set, is_known, copied) {
             (1, 1, 1) => Ok(()),
             _ => Err(ErrorStack::get()),
@@ -236,26 +230,31 @@ fn locked<T>(store: &X509StoreRef, f: impl FnOnce(*mut sys::stack_st_X509_OBJECT
     result
 }
 
-/// In how many seconds the revocation lists of a store are to be replaced.
-fn ends_of_lists(store: &X509StoreRef, now: &Asn1TimeRef) -> Vec<u64> {
+/// In how many seconds the revocation lists of a store begin to be valid, and are to be replaced.
+fn changes_of_lists(store: &X509StoreRef, now: &Asn1TimeRef) -> Vec<u64> {
     locked(store, |objects| {
         // SAFETY: reads a live stack, which nobody changes while it is locked.
         let count = unsafe { sys::OPENSSL_sk_num(objects.cast()) };
-        let end = |index| {
+        let times = |index| {
             // SAFETY: as above.
             let object = unsafe { sys::OPENSSL_sk_value(objects.cast(), index) };
             // SAFETY: reads a live object, null if it is no revocation list.
             let list = unsafe { X509_OBJECT_get0_X509_CRL(object.cast()) };
             if list.is_null() {
-                return None;
+                return [None; 2];
             }
             // SAFETY: reads a field of a live list.
+            let begin = unsafe { sys::X509_CRL_get0_lastUpdate(list) };
+            // SAFETY: as above.
             let end = unsafe { sys::X509_CRL_get0_nextUpdate(list) };
-            // SAFETY: if there is one it lives as long as the list.
-            let end = (!end.is_null()).then(|| unsafe { Asn1TimeRef::from_ptr(end.cast_mut()) });
-            end.map(|end| left(now, end))
+            [begin, end].map(|time| {
+                // SAFETY: if there is one it lives as long as the list.
+                let time =
+                    (!time.is_null()).then(|| unsafe { Asn1TimeRef::from_ptr(time.cast_mut()) });
+                time.map(|time| left(now, time))
+            })
         };
-        (0..count).filter_map(end).collect()
+        (0..count).flat_map(times).flatten().collect()
     })
 }
 

@@ -42,8 +42,11 @@ impl Chains {
         self.kept.lock().by_hash.get(hash).map(Arc::clone)
     }
 
-    /// Keeps a chain; returns that which is kept already, if it is.
+    /// Keeps a chain, unless it is too large; returns that which is kept already, if it is.
     pub(crate) fn keep(&self, chain: Chain) -> Arc<Chain> {
+        if !chain.is_small() {
+            return Arc::new(chain);
+        }
         if let Some(known) = self.get(chain.hash()) {
             return known;
         }

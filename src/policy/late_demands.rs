@@ -64,13 +64,11 @@ impl LateDemands {
         let known = names
             .get(&binding)
             .filter(|known| known.is_late(now) && !late);
-        let demanded = match known {
-            Some(known) => Demanded {
-                verifier: seen.verifier,
-                ..known.clone()
-            },
-            None => seen,
-        };
+        let mut demanded = known.cloned().unwrap_or_else(|| seen.clone());
+        // Where one connection is asked for no certificate, another of the name may be.
+        let before = names.get(&binding).map(|before| before.verifier.clone());
+        let is_there = seen.verifier.strong_count() > 0;
+        demanded.verifier = before.filter(|_| !is_there).unwrap_or(seen.verifier);
         names.put(binding, demanded);
         if names.len() > MAX_NAMES {
             names.pop_lru();

@@ -11,7 +11,7 @@ use crate::ffi;
 /// The SHA-256 of the certificates' DER, one after the other.
 pub(crate) type ChainHash = [u8; 32];
 
-/// Of more bytes nothing is kept: no session of a client that sends so much resumes where its chain is needed.
+/// One of more bytes is not kept: no session of a client that sends so much resumes where its chain is needed.
 const MAX_LEN: usize = 16 * 1024;
 
 /// How many bytes of memory a byte of a certificate takes, decoded: less than that. These are of CAs that are trusted,
@@ -26,8 +26,7 @@ pub(crate) struct Chain {
 }
 
 impl Chain {
-    /// Of the certificates that a client sent, those that the verification of its own has used. `None` if there are
-    /// none, or if they are too large.
+    /// Of the certificates that a client sent, those that the verification of its own has used. `None` if there are none.
     pub(crate) fn of(sent: &StackRef<X509>, verified: &StackRef<X509>) -> Option<Self> {
         // In the order of the verification, in which each has signed the one before.
         let used = verified
@@ -41,9 +40,6 @@ impl Chain {
         let mut der = Vec::new();
         for certificate in &certificates {
             der.extend(certificate.to_der().ok()?);
-            if der.len() > MAX_LEN {
-                return None;
-            }
         }
         let hash = sha256(&der);
         let der = der.into_boxed_slice();
@@ -89,6 +85,11 @@ impl Chain {
 
     pub(crate) fn hash(&self) -> &ChainHash {
         &self.hash
+    }
+
+    /// Whether it may be kept for others than the connection that it came with.
+    pub(crate) fn is_small(&self) -> bool {
+        self.der.len() <= MAX_LEN
     }
 
     /// The bytes of memory that it is counted as.
