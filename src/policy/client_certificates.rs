@@ -62,9 +62,8 @@ impl Resumption {
         self
     }
 
-    /// Calls `hook` when the first session of a full handshake is made, and ties what it returns to that and all
-    /// sessions that descend from it, in tickets and in the store: at most 1,024 bytes. None by default; another
-    /// replaces the one before.
+    /// Calls `hook` once in each full handshake, and ties what it returns to all sessions that descend from it, in
+    /// tickets and in the store: at most 1,024 bytes. None by default; another replaces the one before.
     ///
     /// [`Lineage::session_data`](crate::Lineage::session_data) has it on resumed connections, and
     /// [`admit_client`](Self::admit_client) sees it. It makes tickets longer, which each client sends with each hello.
@@ -74,8 +73,7 @@ impl Resumption {
     /// connection. In TLS 1.2 the handshake is not complete yet. It is called again when a client gives a certificate
     /// after the handshake, on the thread that drives the connection, and must not block. If it panics or returns more
     /// than 1,024 bytes, the session has no data, which
-    /// [`CertificateStats::data_failures`](crate::CertificateStats::data_failures) counts. In mode off it is not
-    /// called.
+    /// [`CertificateStats::data_failures`](crate::CertificateStats::data_failures) counts.
     #[must_use]
     pub fn session_data(
         mut self,
@@ -104,8 +102,9 @@ impl Resumption {
     /// For all clones and contexts of the policy.
     ///
     /// It does see certificates and revocation lists that are added to a live store, the flags, depth, security level
-    /// and names of a connection and of a store, and another store. It does not see what OpenSSL reads from a directory
-    /// (`CApath`), what a verify callback goes by, and before OpenSSL 3.5 a purpose that is set on a single connection.
+    /// and names of a connection and of a store, the IP address that a connection demands, and another store. It does
+    /// not see what OpenSSL reads from a directory (`CApath`), what is taken out of a live store or changed in its
+    /// parameters otherwise, and what else is set on a single connection: policies, and before OpenSSL 3.5 a purpose.
     pub fn trust_changed(&self) {
         self.shared.trust_changes.fetch_add(1, Relaxed);
     }

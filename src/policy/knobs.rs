@@ -72,23 +72,33 @@ pub enum ClientCertificates {
     #[default]
     Resume,
     /// They are resumed if the certificate passes what a full handshake would ask of it now: the trust store with its
-    /// revocation lists, flags, purpose and depth, the connection's verify parameters, its security level, its verify
-    /// callback. What does not pass is declined ([`Reason::NotTrusted`](crate::Reason::NotTrusted)), and the full
-    /// handshake that follows decides by its own rules.
+    /// revocation lists, flags, purpose and depth, the connection's verify parameters and security level. What does not
+    /// pass is declined ([`Reason::NotTrusted`](crate::Reason::NotTrusted)), and the full handshake that follows
+    /// decides by its own rules.
     ///
     /// The certificates that a client sent beside its own are needed for that. They are kept in memory and in
-    /// the store; a host that does not have them does a full handshake
+    /// the store, up to 16 KiB of them; a host that does not have them does a full handshake
     /// ([`Reason::UnknownChain`](crate::Reason::UnknownChain)).
     ///
-    /// A look takes 100 to 300 µs (P-256; more certificates take longer). Its verdict is remembered, for 65,536 full handshakes at a time, until the
-    /// trust store gets another certificate or revocation list, a list or a certificate ends, or
-    /// [`trust_changed`](crate::Resumption::trust_changed) is called.
+    /// A look takes 100 to 300 µs (P-256; more certificates take longer). Its verdict is remembered, for 65,536 full
+    /// handshakes at a time, until the trust store gets another certificate or revocation list, one of them begins or
+    /// ends, or [`trust_changed`](crate::Resumption::trust_changed) is called. For connections with a trust store of
+    /// their own nothing is remembered.
     ///
-    /// A certificate that did not verify in the full handshake, and that a callback let pass, is not resumed, nor is a
-    /// raw public key (RFC 7250). Nor is a certificate where the connection asks for none when its session is looked
-    /// up, unless a full handshake of the same server name has shown, since this process began, what a server name
-    /// callback demands. Should such a callback demand more than before, a connection that has resumed by then is
-    /// failed, once ([`Stats::failed_closed`](crate::Stats::failed_closed)); the next is full.
+    /// Not resumed are sessions
+    ///
+    /// - where a verify callback decides (`SSL_CTX_set_verify`, `SSL_set_verify`, `X509_STORE_set_verify_cb`): it cannot
+    ///   be asked at the lookup, when the server name callback has not run and the client has not proven anything. If it
+    ///   is stricter than OpenSSL, give its rule to [`admit_client`](crate::Resumption::admit_client) and do without it.
+    ///   (A callback of `SSL_CTX_set_cert_verify_callback` cannot be seen, and is not asked when a session resumes.)
+    /// - of a certificate that did not verify in the full handshake, and that a callback let pass;
+    /// - of a raw public key (RFC 7250);
+    /// - where the connection asks for no certificate when the session is looked up, unless a full handshake of the same
+    ///   server name has shown, since the process began, what the server name callback demands.
+    ///
+    /// Should the server name callback demand more than in the last full handshake of the name, a connection that has
+    /// resumed by then is failed ([`Stats::failed_closed`](crate::Stats::failed_closed)), and sessions of that lineage
+    /// are declined from then on.
     Verify,
     /// They are not resumed: each connection verifies the certificate anew.
     Never,
