@@ -103,7 +103,7 @@ impl Servers {
         let looks = self
             .policies
             .each_ref()
-            .map(|policy| policy.stats().certificates.looks);
+            .map(|policy| policy.stats().certificates.verifications);
         assert_eq!(looks, [0, lineages as u64]);
     }
 }

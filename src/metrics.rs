@@ -57,7 +57,8 @@
 //! | `tls_resumption_tickets_unknown_key_total` | handshakes whose ticket was under a key that is not known |
 //! | `tls_resumption_tickets_malformed_total` | handshakes whose ticket was damaged or forged |
 //! | `tls_resumption_tickets_capped_total` | tickets not opened, because of four others in the handshake |
-//! | `tls_resumption_certificate_looks_total` | client certificates that were verified again |
+//! | `tls_resumption_certificate_verifications_total` | client certificates that were verified again |
+//! | `tls_resumption_certificate_untrusted_total` | sessions declined because their client certificate did not pass |
 //! | `tls_resumption_session_data_failures_total` | calls of the hook for session data that failed |
 //! | `tls_resumption_ticket_key_failures_total` | how often the source gave no ticket keys |
 //! | `tls_resumption_overridden_total` | settings of contexts changed after `set_resumption` |
@@ -127,7 +128,7 @@ pub fn publish(stats: &Stats) {
 type CounterRow = (&'static str, &'static str, Option<u64>);
 
 #[rustfmt::skip] // a table
-fn counters(stats: &Stats) -> [CounterRow; 26] {
+fn counters(stats: &Stats) -> [CounterRow; 27] {
     let (store, tickets) = (&stats.store, &stats.tickets);
     let usage = |of: fn(Usage) -> u64| store.usage.map(of);
     [
@@ -152,7 +153,8 @@ fn counters(stats: &Stats) -> [CounterRow; 26] {
         ("tls_resumption_tickets_unknown_key_total", "handshakes whose ticket was under a key that is not known", Some(tickets.unknown_key)),
         ("tls_resumption_tickets_malformed_total", "handshakes whose ticket was damaged or forged", Some(tickets.malformed)),
         ("tls_resumption_tickets_capped_total", "tickets not opened, because of four others in the handshake", Some(tickets.capped)),
-        ("tls_resumption_certificate_looks_total", "client certificates that were verified again", Some(stats.certificates.looks)),
+        ("tls_resumption_certificate_verifications_total", "client certificates that were verified again", Some(stats.certificates.verifications)),
+        ("tls_resumption_certificate_untrusted_total", "sessions declined because their client certificate did not pass", Some(stats.certificates.untrusted)),
         ("tls_resumption_session_data_failures_total", "calls of the hook for session data that failed", Some(stats.certificates.data_failures)),
         ("tls_resumption_ticket_key_failures_total", "how often the source gave no ticket keys", Some(tickets.key_failures)),
         ("tls_resumption_overridden_total", "settings of contexts changed after set_resumption", Some(stats.overridden)),

@@ -132,9 +132,9 @@ where
             return Err(error);
         }
         let lookups = Arc::new(Lookups::due(stream.ssl()).ok_or(error)?);
-        let answers = Arc::clone(&lookups).ask_elsewhere().await;
+        let early_data = Arc::clone(&lookups).ask_elsewhere().await;
         if let Some(connection) = Connection::of(stream.ssl()) {
-            lookups.settle(connection, answers);
+            lookups.settle(connection, early_data);
         }
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use openssl::ssl::{SslRef, SslVersion};
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -26,19 +27,18 @@ pub(super) struct Lookups {
     offered: Vec<Offered>,
     /// The client random, if the register is asked too.
     hello: Option<[u8; 32]>,
+    /// What has come of the first of them. What has not when the deadline passes counts as nothing.
+    found: Mutex<Vec<Found>>,
 }
 
 /// What came of one.
 #[derive(Clone)]
-pub(super) struct Found {
+struct Found {
     /// What the store said, if it was asked.
     answer: Option<Answer>,
-    /// What the application said of the client, if it was asked.
+    /// What the application said of the client, if it was asked: no, until it says yes.
     let_in: Option<bool>,
 }
-
-/// What came of them: of the sessions, and of the early data.
-pub(super) type Answers = (Vec<Found>, Option<EarlyData>);
 
 impl Lookups {
     /// What is still to be looked up of the offer in the ClientHello that is being processed.
@@ -56,12 +56,13 @@ impl Lookups {
             version,
             offered,
             hello,
+            found: Mutex::default(),
         })
     }
 
-    /// The answers of the store, on a thread that may wait for them; `None` if the deadline comes
-    /// first, or the end of the runtime.
-    pub(super) async fn ask_elsewhere(self: Arc<Self>) -> Option<Answers> {
+    /// Asks for all of them, on a thread that may wait, until the deadline or the end of the runtime. Returns what the
+    /// register said, if it was asked and has answered.
+    pub(super) async fn ask_elsewhere(self: Arc<Self>) -> Option<EarlyData> {
         let policy = self.owner.policy().clone();
         let deadline = policy.knobs().suspension.deadline;
         let answers = async {
@@ -73,10 +74,10 @@ impl Lookups {
                 let _until_the_end = task;
                 self.ask()
             });
-            tasks.join_next().await?.ok()
+            tasks.join_next().await?.ok()?
         };
         match timeout(deadline, answers).await {
-            Ok(answers) => answers,
+            Ok(early_data) => early_data,
             Err(_) => {
                 policy.counters().late.add_one();
                 None
@@ -86,45 +87,55 @@ impl Lookups {
 
     /// Up to the first session that is found and let in: OpenSSL takes that one, and the others, which a
     /// single-use policy would take out of the store, stay there.
-    fn ask(self: &Arc<Self>) -> Answers {
-        let mut all = Vec::new();
+    fn ask(self: &Arc<Self>) -> Option<EarlyData> {
+        let mut resumes = false;
         for offered in &self.offered {
-            if Arc::strong_count(self) == 1 {
-                // Nobody waits any more.
+            // Or nobody waits any more.
+            if resumes || Arc::strong_count(self) == 1 {
                 break;
             }
-            let found = match offered {
+            resumes = match offered {
                 Offered::Stored(id) => self.ask_for(id),
-                Offered::Sealed(ticket) => Found {
-                    answer: None,
-                    let_in: Some(ffi::shielded(false, || self.lets_in(ticket))),
-                },
+                Offered::Sealed(ticket) => {
+                    self.note(None, Some(false));
+                    self.note_let_in(ffi::shielded(false, || self.lets_in(ticket)))
+                }
             };
-            let is_it = found.resumes();
-            all.push(found);
-            if is_it {
-                break;
-            }
         }
-        let early_data = self.ask_register(&all);
-        (all, early_data)
+        self.ask_register(resumes)
     }
 
-    fn ask_for(&self, id: &Identity) -> Found {
+    /// Whether the session is there, and its client let in.
+    fn ask_for(&self, id: &Identity) -> bool {
         let policy = self.owner.policy();
         let now = SystemTime::now();
         let found = ffi::shielded(Err(Reason::StoreFailed), || {
             let key = policy.key_of(self.version, id);
             policy.ask(self.version, &key, id, now)
         });
-        let asks = policy.asks_about_clients();
-        let session = found.as_ref().ok().map(|(_, session)| session);
-        Found {
-            let_in: session
-                .filter(|_| asks)
-                .map(|session| policy.admits(session, now)),
-            answer: Some(found.map(|(record, _)| record)),
+        match found {
+            Ok((record, session)) if policy.asks_about_clients() => {
+                self.note(Some(Ok(record)), Some(false));
+                self.note_let_in(policy.admits(&session, now))
+            }
+            found => {
+                let is_there = found.is_ok();
+                self.note(Some(found.map(|(record, _)| record)), None);
+                is_there
+            }
         }
+    }
+
+    fn note(&self, answer: Option<Answer>, let_in: Option<bool>) {
+        self.found.lock().push(Found { answer, let_in });
+    }
+
+    /// The application has answered about the last one.
+    fn note_let_in(&self, let_in: bool) -> bool {
+        if let Some(last) = self.found.lock().last_mut() {
+            last.let_in = Some(let_in);
+        }
+        let_in
     }
 
     /// Whether the application lets the client of this ticket in, if it can be opened.
@@ -139,28 +150,28 @@ impl Lookups {
     }
 
     /// Not for a session that is not there.
-    fn ask_register(self: &Arc<Self>, all: &[Found]) -> Option<EarlyData> {
+    fn ask_register(self: &Arc<Self>, resumes: bool) -> Option<EarlyData> {
         let policy = self.owner.policy();
-        let may_resume = policy.keys().is_some() || all.iter().any(Found::resumes);
+        let may_resume = resumes || (policy.keys().is_some() && !policy.asks_about_clients());
         let hello = self
             .hello
             .filter(|_| may_resume && Arc::strong_count(self) > 1)?;
         Some(policy.is_new(&hello))
     }
 
-    /// Hands the answers to the connection, for when OpenSSL asks.
-    pub(super) fn settle(&self, connection: &Connection, answers: Option<Answers>) {
-        let (all, early_data) = answers.unwrap_or_else(|| {
-            let nothing = self.offered.iter().map(Found::nothing);
-            (nothing.collect(), None)
-        });
+    /// Hands what has come of them to the connection, for when OpenSSL asks.
+    pub(super) fn settle(&self, connection: &Connection, early_data: Option<EarlyData>) {
         if self.hello.is_some() {
             connection.set_registered(early_data.unwrap_or(EarlyData::RegisterFailed));
         }
         let Some(mut known) = connection.candidates() else {
             return;
         };
-        for (offered, found) in self.offered.iter().zip(all) {
+        let found = self.found.lock().clone();
+        let is_over = early_data.is_some() || found.iter().any(Found::resumes);
+        let missing = self.offered.iter().skip(found.len()).map(Found::nothing);
+        let missing = missing.filter(|_| !is_over);
+        for (offered, found) in self.offered.iter().zip(found.into_iter().chain(missing)) {
             let identity = offered.identity();
             if let Some(answer) = found.answer {
                 known.set_answer(&identity, answer);
@@ -175,15 +186,10 @@ impl Lookups {
 impl Found {
     /// Nobody has answered in time.
     fn nothing(offered: &Offered) -> Self {
-        match offered {
-            Offered::Stored(_) => Self {
-                answer: Some(Err(Reason::StoreFailed)),
-                let_in: None,
-            },
-            Offered::Sealed(_) => Self {
-                answer: None,
-                let_in: Some(false),
-            },
+        let is_stored = matches!(offered, Offered::Stored(_));
+        Self {
+            answer: is_stored.then_some(Err(Reason::StoreFailed)),
+            let_in: (!is_stored).then_some(false),
         }
     }
 

@@ -82,7 +82,8 @@ pub(super) fn admit(
     let (own, anywhere) = (connection.owner().late(), policy.late());
     is_met_by(&stamp, relaxed, own, anywhere, now)?;
     demand.is_met_by(&stamp)?;
-    let passed = look(ssl, connection, session, &stamp, how.as_ref(), here.now)?;
+    let passed = look(ssl, connection, session, &stamp, how.as_ref(), here.now)
+        .inspect_err(|_| policy.counters().untrusted.add_one())?;
     if policy.asks_about_clients() && !is_let_in(connection, identity, session, here.now) {
         return Err(Reason::NotAdmitted);
     }

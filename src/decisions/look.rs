@@ -183,7 +183,7 @@ impl<'a> Certificate<'a> {
 
     /// Whether it passes now, and for how many seconds that holds.
     fn verify(&self, ssl: &SslRef, verifier: &Verifier) -> (bool, u64) {
-        self.connection.policy().counters().looks.add_one();
+        self.connection.policy().counters().verifications.add_one();
         let credential = ffi::credential(self.session);
         let certificate = credential.as_ref().and_then(CredentialRef::certificate);
         let certificates = certificate.map(|own| Chain::with(own, self.chain.as_deref()));

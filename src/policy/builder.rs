@@ -200,13 +200,14 @@ impl Resumption {
         self
     }
 
-    /// How long a handshake in [`accept_async`](crate::accept_async) stays suspended for the store at a time; 2 seconds
-    /// by default, of any length. Then it goes on as a full one.
+    /// How long a handshake in [`accept_async`](crate::accept_async) stays suspended at a time, for the store,
+    /// [`admit_client`](Self::admit_client) and the replay register together; 2 seconds by default, of any length. Then it
+    /// goes on with what it has been told: without the session a full one.
     ///
     /// Zero asks the store, and hardly ever waits for its answer. After a HelloRetryRequest there may be
     /// a second time.
     ///
-    /// That is for a store that hangs. A store bounds its own time, and much closer: every client
+    /// That is for a store or a hook that hangs. A store bounds its own time, and much closer: every client
     /// waits for it.
     #[must_use]
     pub fn lookup_deadline(mut self, deadline: Duration) -> Self {

@@ -45,7 +45,8 @@ pub(crate) struct Counters {
     pub(crate) overridden: Counter,
     pub(crate) failed_closed: Counter,
     early: [Counter; EARLY],
-    pub(crate) looks: Counter,
+    pub(crate) verifications: Counter,
+    pub(crate) untrusted: Counter,
     pub(crate) data_failures: Counter,
 }
 
@@ -132,7 +133,8 @@ impl Counters {
                 key_failing: false,
             },
             certificates: CertificateStats {
-                looks: self.looks.get(),
+                verifications: self.verifications.get(),
+                untrusted: self.untrusted.get(),
                 data_failures: self.data_failures.get(),
                 ..CertificateStats::default()
             },

@@ -163,7 +163,8 @@ pub struct StoreStats {
     pub decoded: u64,
     /// Lookups not made because the client had offered four others in the same handshake.
     pub capped: u64,
-    /// Handshakes that were suspended for the store's answer and went on without it, because its
+    /// Handshakes that were suspended for an answer of the store, of the replay register or of
+    /// [`admit_client`](crate::Resumption::admit_client), and went on without it, because the
     /// deadline had passed (feature `tokio`). A lookup that has begun goes on, and is counted by its
     /// answer as well.
     pub late: u64,
@@ -175,9 +176,13 @@ pub struct StoreStats {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CertificateStats {
-    /// Looks: certificates that were verified again, because no verdict was remembered that still held
+    /// Certificates that were verified again, because no verdict was remembered that still held
     /// ([`ClientCertificates::Verify`](crate::ClientCertificates::Verify)).
-    pub looks: u64,
+    pub verifications: u64,
+    /// Sessions that were declined because their certificate did not pass, or its chain is not known, counted at the
+    /// lookup: also where the full handshake that follows fails, as that of a revoked client does, and so is in no other
+    /// count.
+    pub untrusted: u64,
     /// Verdicts that are remembered, 65,536 at most.
     pub verdicts: usize,
     /// Chains that are kept: sets of certificates that clients sent beside their own.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use openssl::sha::sha256;
 use openssl::stack::StackRef;
-use openssl::x509::{X509, X509Ref};
+use openssl::x509::{X509, X509Ref, X509VerifyResult};
 
 use crate::ffi;
 
@@ -26,13 +26,14 @@ pub(crate) struct Chain {
 }
 
 impl Chain {
-    /// Of the certificates that a client sent, those that the verification of its own has used. `None` if there are none.
+    /// Of the certificates that a client sent, those that the verification of its own has used: not one that has signed
+    /// itself, which is taken from the trust store, if from anywhere. `None` if there are none.
     pub(crate) fn of(sent: &StackRef<X509>, verified: &StackRef<X509>) -> Option<Self> {
         // In the order of the verification, in which each has signed the one before.
-        let used = verified
-            .iter()
-            .skip(1)
-            .filter(|one| sent.iter().any(|other| *other == **one));
+        let is_sent = |one: &&X509Ref| sent.iter().any(|other| *other == **one);
+        let is_root = |one: &&X509Ref| one.issued(one) == X509VerifyResult::OK;
+        let used = verified.iter().skip(1).filter(is_sent);
+        let used = used.filter(|one| !is_root(one));
         Self::new(used.map(ToOwned::to_owned).collect())
     }
 

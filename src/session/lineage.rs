@@ -70,13 +70,13 @@ impl Lineage {
         (!self.data.is_empty()).then_some(&*self.data)
     }
 
-    /// The client's certificate, and after it those that the client sent and that its verification used, each the
-    /// issuer of the one before; those that came from the server's own trust store are not among them. They were
-    /// verified in the full handshake.
+    /// The client's certificate, and after it those of intermediate CAs that the client sent and that its verification
+    /// used, each the issuer of the one before. Not the root, and not those that came from the server's own trust store
+    /// alone. They were verified in the full handshake.
     ///
     /// `None` if the client gave no certificate, or one that did not verify and that a callback let pass. On a resumed
     /// connection also if this host does not have the certificates that the client sent: they travel in no ticket, and
-    /// are kept in memory (8 MiB of them, counted in
+    /// are kept in memory (some 1,000 of usual size, counted in
     /// [`CertificateStats`](crate::CertificateStats)) and in the store, if together they have at most 16 KiB.
     #[must_use]
     pub fn client_chain(&self) -> Option<&[X509]> {

@@ -70,14 +70,14 @@ fn clients_with_chains_resume_at_home_at_the_cost_of_one_look() {
             let what = format!("{what}, {len} between");
             let context = demanding(&policy, &[&ca]);
             let client = client_of(kind, &chain);
-            let before = policy.stats().certificates.looks;
+            let before = policy.stats().certificates.verifications;
             let mut met = meet(&context, &client, None);
             for _ in 0..3 {
                 met = meet(&context, &client, met.next());
                 assert!(matches!(met.agreed(), Resumed(_)), "{what}");
             }
             let certificates = policy.stats().certificates;
-            assert_eq!(certificates.looks, before + 1, "{what}");
+            assert_eq!(certificates.verifications, before + 1, "{what}");
             // One is kept, though clients of two versions sent it.
             assert_eq!(certificates.chains, usize::from(len > 0), "{what}");
             assert_none_failed(&policy, &what);

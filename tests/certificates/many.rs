@@ -61,7 +61,7 @@ fn what_is_kept_of_many_clients_is_bounded_and_none_of_them_is_failed() {
     assert_eq!(stats.failed_closed, 0);
     let (full, resumed) = handshakes(&stats);
     assert_eq!(full + resumed, 2 * count as u64, "{stats:?}");
-    assert_eq!(certificates.looks, resumed, "one each");
+    assert_eq!(certificates.verifications, resumed, "one each");
     let with_chains = count.div_ceil(10);
     assert!(certificates.chains < with_chains, "{certificates:?}");
     assert!(certificates.chains > 40, "{certificates:?}");

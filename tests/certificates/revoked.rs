@@ -108,7 +108,7 @@ fn nobody_who_does_not_look_sees_a_list() {
         let new = unrevoked(&policy, &ca, &after);
         let met = meet(&new, &client, met.next());
         assert!(met.client.resumed, "{what}");
-        assert_eq!(policy.stats().certificates.looks, 0, "{what}");
+        assert_eq!(policy.stats().certificates.verifications, 0, "{what}");
         assert_refused_as_revoked(&policy, &new, &client, None, &what);
     }
 }
@@ -156,7 +156,7 @@ fn whatever_is_added_to_the_store_costs_one_look_a_client() {
     for (what, policy, kind) in verifying_clients() {
         let context = unrevoked(&policy, &ca, &before);
         let client = client_as(kind, &me);
-        let looks = || policy.stats().certificates.looks;
+        let looks = || policy.stats().certificates.verifications;
         let mut met = meet(&context, &client, None);
         let mut expected = looks();
         let mut resume = |times, costs| {
@@ -263,9 +263,9 @@ fn a_list_is_heeded_when_the_server_asks_for_another_hello() {
         let client = client.unwrap();
         let [_, second] = meet_twice(&context, &client);
         assert!(second.client.resumed, "{mode}");
-        assert_eq!(policy.stats().certificates.looks, 1, "{mode}");
+        assert_eq!(policy.stats().certificates.verifications, 1, "{mode}");
         add_crl(context.cert_store(), &after);
         assert_refused_as_revoked(&policy, &context, &client, second.next(), mode);
-        assert_eq!(policy.stats().certificates.looks, 2, "{mode}");
+        assert_eq!(policy.stats().certificates.verifications, 2, "{mode}");
     }
 }
