@@ -42,8 +42,8 @@ pub(super) fn stamp_session(ssl: &SslRef, session: &mut SessionMut<'_>) {
     let timeout = stamp.timeout(dated, lifetime, certificate_ends);
     // What has ended already says so in the stamp: OpenSSL leaves a timeout of 0 out when it writes
     // a session and reads 3 in its place, and fails the connection whose ticket grows by that.
-    let time = if timeout == 0 { 0 } else { stamp.time };
-    let stamp = Stamp { time, ..stamp };
+    let ended = timeout == 0;
+    let stamp = Stamp { ended, ..stamp };
     connection.client().note_stamped(credential);
     if inherited.is_none_or(|(before, _)| before != stamp) {
         session.set_appdata(&stamp.to_bytes(&data));
@@ -96,6 +96,7 @@ fn make(
         authority,
         client,
         lineage: made.id,
+        ended: false,
         chain: chain.as_ref().map(|chain| *chain.hash()),
     };
     connection.client().set_chain(chain);
@@ -110,7 +111,7 @@ fn chain(ssl: &SslRef) -> Option<Chain> {
 
 /// Whether the session had ended when it was stamped.
 pub(super) fn has_ended(session: &SslSessionRef) -> bool {
-    Stamp::from_bytes(ffi::appdata(session)).is_some_and(|stamp| stamp.time == 0)
+    Stamp::from_bytes(ffi::appdata(session)).is_some_and(|stamp| stamp.ended)
 }
 
 /// Seconds since the Unix epoch; 0, which is over, for a time that OpenSSL cannot read.

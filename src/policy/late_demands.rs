@@ -133,6 +133,7 @@ mod tests {
                 Some(_) => ClientIs::Verified,
             },
             lineage: [0; 16],
+            ended: false,
             chain: None,
         }
     }

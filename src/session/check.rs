@@ -61,6 +61,9 @@ pub(crate) fn check(claims: &Claims, here: &Here) -> Result<Stamp, Reason> {
         return Err(Reason::WrongContext);
     }
     let now = unix_seconds(here.now);
+    if stamp.ended {
+        return Err(Reason::Expired);
+    }
     if claims.expires_at <= here.now || stamp.time.saturating_add(here.lifetime) <= now {
         return Err(Reason::Expired);
     }

@@ -30,6 +30,8 @@ pub(crate) struct Stamp {
     pub(crate) client: ClientIs,
     /// The name of all sessions that descend from that handshake, by chance.
     pub(crate) lineage: [u8; 16],
+    /// Whether the session had ended when it was stamped, and is to be resumed nowhere.
+    pub(crate) ended: bool,
     /// The certificates between the client's and the CA's that the client sent, if it sent any.
     pub(crate) chain: Option<ChainHash>,
 }
@@ -54,6 +56,7 @@ const VERSION: u8 = 3;
 /// What follows the byte that says who the client is, in the same byte.
 const HAS_AUTHORITY: u8 = 0x10;
 const HAS_CHAIN: u8 = 0x20;
+const HAS_ENDED: u8 = 0x40;
 
 /// Data of the application's may be this long.
 pub(crate) const MAX_DATA: usize = 1_024;
@@ -65,7 +68,8 @@ impl Stamp {
         let mut bytes = Vec::with_capacity(2 + 8 + 3 * 16 + 32 + data.len());
         let authority = self.authority.map_or(0, |_| HAS_AUTHORITY);
         let chain = self.chain.map_or(0, |_| HAS_CHAIN);
-        bytes.extend([VERSION, self.client as u8 | authority | chain]);
+        let ended = if self.ended { HAS_ENDED } else { 0 };
+        bytes.extend([VERSION, self.client as u8 | authority | chain | ended]);
         bytes.extend_from_slice(&self.time.to_be_bytes());
         bytes.extend_from_slice(&self.binding);
         bytes.extend_from_slice(&self.lineage);
@@ -90,13 +94,14 @@ impl Stamp {
         let (&lineage, rest) = rest.split_first_chunk()?;
         let (authority, rest) = part(flags & HAS_AUTHORITY != 0, rest)?;
         let (chain, data) = part(flags & HAS_CHAIN != 0, rest)?;
-        let client = flags & !(HAS_AUTHORITY | HAS_CHAIN);
+        let client = flags & !(HAS_AUTHORITY | HAS_CHAIN | HAS_ENDED);
         let stamp = Self {
             time: u64::from_be_bytes(time),
             binding,
             authority,
             client: *ClientIs::ALL.get(usize::from(client))?,
             lineage,
+            ended: flags & HAS_ENDED != 0,
             chain,
         };
         (data.len() <= MAX_DATA).then_some((stamp, data))

@@ -9,6 +9,7 @@ fn stamp() -> Stamp {
         authority: None,
         client: ClientIs::Anonymous,
         lineage: [0; 16],
+        ended: false,
         chain: None,
     }
 }
