@@ -24,6 +24,7 @@ mod secret;
 mod session;
 mod session_mut;
 mod ticket;
+mod time;
 mod trampolines;
 mod verification;
 mod verifier;
@@ -60,6 +61,7 @@ pub(crate) use session::{
 };
 pub(crate) use session_mut::{OwnedSession, SessionMut};
 pub(crate) use ticket::{Ticket, TicketContext, Verdict};
+pub(crate) use time::unix_time;
 pub(crate) use verification::{
     Verification, asks_after_handshake, is_of_context, verification, verify_mode,
 };

@@ -173,21 +173,20 @@ impl<'a> Certificate<'a> {
             .get(&question, &when, self.now)
             .unwrap_or_else(|| {
                 // What changes meanwhile belongs to the next look.
-                let (passes, holds) = verify();
-                let until = self.now.saturating_add(holds);
+                let (passes, until) = verify();
                 policy.verdicts().note(question, when, until, passes);
                 passes
             });
         passes.then_some(()).ok_or(Reason::NotTrusted)
     }
 
-    /// Whether it passes now, and for how many seconds that holds.
+    /// Whether it passes now, and until which second that holds.
     fn verify(&self, ssl: &SslRef, verifier: &Verifier) -> (bool, u64) {
         self.connection.policy().counters().verifications.add_one();
         let credential = ffi::credential(self.session);
         let certificate = credential.as_ref().and_then(CredentialRef::certificate);
         let certificates = certificate.map(|own| Chain::with(own, self.chain.as_deref()));
         let look = certificates.and_then(|certificates| verifier.verify(ssl, &certificates));
-        look.map_or((false, u64::MAX), |look| (look.passes, look.holds))
+        look.map_or((false, u64::MAX), |look| (look.passes, look.until))
     }
 }

@@ -1,6 +1,5 @@
 //! Stamps of sessions that are being made, and of those that are resumed.
 
-use openssl::asn1::{Asn1Time, Asn1TimeRef};
 use openssl::ssl::{NameType, SslRef, SslSessionRef};
 use openssl::x509::{X509Ref, X509VerifyResult};
 
@@ -35,7 +34,7 @@ pub(super) fn stamp_session(ssl: &SslRef, session: &mut SessionMut<'_>) {
         None => make(ssl, connection, credential, connection.started()),
     };
     let dated = u64::try_from(session.time()).unwrap_or(0);
-    let ends = |certificate: &X509Ref| ffi::shielded(0, || unix_time(certificate.not_after()));
+    let ends = |certificate: &X509Ref| ffi::shielded(0, || ffi::unix_time(certificate.not_after()));
     let certificate = credential.as_ref().and_then(CredentialRef::certificate);
     let certificate_ends = certificate.map(ends);
     let lifetime = policy.knobs().lifetime.as_secs();
@@ -112,30 +111,4 @@ fn chain(ssl: &SslRef) -> Option<Chain> {
 /// Whether the session had ended when it was stamped.
 pub(super) fn has_ended(session: &SslSessionRef) -> bool {
     Stamp::from_bytes(ffi::appdata(session)).is_some_and(|stamp| stamp.ended)
-}
-
-/// Seconds since the Unix epoch; 0, which is over, for a time that OpenSSL cannot read.
-fn unix_time(time: &Asn1TimeRef) -> u64 {
-    Asn1Time::from_unix(0)
-        .and_then(|epoch| epoch.diff(time))
-        .map_or(0, |since| {
-            i64::from(since.days) * 86_400 + i64::from(since.secs)
-        })
-        .try_into()
-        .unwrap_or(0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn certificate_times_become_unix_times() {
-        for time in [0, 1, 86_400, 1_800_000_000, 4_102_444_801] {
-            let asn1 = Asn1Time::from_unix(time).unwrap();
-            assert_eq!(unix_time(&asn1), u64::try_from(time).unwrap());
-        }
-        let before = Asn1Time::from_str_x509("19500101000000Z").unwrap();
-        assert_eq!(unix_time(&before), 0);
-    }
 }

@@ -13,11 +13,12 @@ use openssl::ssl::SslRef;
 use openssl::stack::Stack;
 use openssl::x509::store::{X509Store, X509StoreRef};
 use openssl::x509::verify::{X509VerifyParam, X509VerifyParamRef};
-use openssl::x509::{X509, X509Ref, X509StoreContext, X509StoreContextRef, X509VerifyResult};
+use openssl::x509::{X509, X509StoreContext, X509StoreContextRef, X509VerifyResult};
 use openssl_sys as sys;
 
 use super::authorities::ca_store_of;
 use super::declare::*;
+use super::time::unix_time;
 use super::verification::Verification;
 use super::verify_param::{address_in, own_param};
 
@@ -43,9 +44,9 @@ impl fmt::Debug for Verifier {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Look {
     pub(crate) passes: bool,
-    /// In seconds from now, when the first of the certificates that were looked at ends, or of the revocation lists ends or
-    /// begins.
-    pub(crate) holds: u64,
+    /// Since the Unix epoch, in which second the first of the certificates that were looked at ends, or of the revocation
+    /// lists ends or begins.
+    pub(crate) until: u64,
 }
 
 /// What changes of a live store and of a connection's parameters, and is in no [`Verification`].
@@ -121,19 +122,18 @@ impl Verifier {
         let mut context = X509StoreContext::new()?;
         context.init(store, certificate, &sent, |context| {
             self.prepare(ssl, context, param)?;
-            // First: what ends while it is verified is then not taken for something that has ended.
-            let now = Asn1Time::days_from_now(0)?;
+            // First: what ends while it is verified is then not taken for something that has ended. By OpenSSL's clock,
+            // which is a little behind others.
+            let now = unix_time(&*Asn1Time::days_from_now(0)?);
             let passes = context.verify_cert()? && context.error() == X509VerifyResult::OK;
             let certificates = context.chain().into_iter().flatten();
-            let certificates = certificates
-                .map(X509Ref::not_after)
-                .map(|end| left(&now, end));
-            let ends = certificates.chain(changes_of_lists(store, &now));
+            let ends = certificates.map(|one| unix_time(one.not_after()));
+            let changes = ends.chain(changes_of_lists(store));
             // What is past plays no part, or has been taken into account.
-            let holds = ends.filter(|seconds| *seconds > 0).min();
+            let until = changes.filter(|second| *second > now).min();
             Ok(Look {
                 passes,
-                holds: holds.unwrap_or(u64::MAX),
+                until: until.unwrap_or(u64::MAX),
             })
         })
     }
@@ -230,8 +230,8 @@ fn locked<T>(store: &X509StoreRef, f: impl FnOnce(*mut sys::stack_st_X509_OBJECT
     result
 }
 
-/// In how many seconds the revocation lists of a store begin to be valid, and are to be replaced.
-fn changes_of_lists(store: &X509StoreRef, now: &Asn1TimeRef) -> Vec<u64> {
+/// The seconds in which the revocation lists of a store begin to be valid, and are to be replaced.
+fn changes_of_lists(store: &X509StoreRef) -> Vec<u64> {
     locked(store, |objects| {
         // SAFETY: reads a live stack, which nobody changes while it is locked.
         let count = unsafe { sys::OPENSSL_sk_num(objects.cast()) };
@@ -251,17 +251,9 @@ fn changes_of_lists(store: &X509StoreRef, now: &Asn1TimeRef) -> Vec<u64> {
                 // SAFETY: if there is one it lives as long as the list.
                 let time =
                     (!time.is_null()).then(|| unsafe { Asn1TimeRef::from_ptr(time.cast_mut()) });
-                time.map(|time| left(now, time))
+                time.map(unix_time)
             })
         };
         (0..count).flat_map(times).flatten().collect()
     })
-}
-
-/// How many seconds are left; 0 if none, or if OpenSSL cannot read the time.
-fn left(now: &Asn1TimeRef, end: &Asn1TimeRef) -> u64 {
-    let left = now
-        .diff(end)
-        .map(|left| i64::from(left.days) * 86_400 + i64::from(left.secs));
-    left.map_or(0, |seconds| seconds.try_into().unwrap_or(0))
 }

@@ -11,7 +11,7 @@ use crate::base::hex;
 
 /// The full handshake that a connection's session descends from: all sessions of one lineage do. A connection whose
 /// handshake was full begins one. So does a client that gives a certificate after the handshake (RFC 8446, section
-/// 4.6.2), though its sessions end when those from before do.
+/// 4.6.2), with the next ticket that it gets, though its sessions end when those from before do.
 ///
 /// It comes out of the session, where the client cannot change it: in a ticket it is sealed, in a store only who writes
 /// to the store could change it (which [`Sealed`](crate::Sealed) prevents). What is damaged or forged resumes nothing.
