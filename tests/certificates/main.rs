@@ -5,6 +5,7 @@
 mod common;
 
 mod admitted;
+mod attacks;
 mod chains;
 mod contexts;
 mod hybrid;
