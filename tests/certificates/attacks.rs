@@ -1,10 +1,11 @@
 //! What somebody tried who was out to break all this.
 
+use std::cell::Cell;
 use std::ffi::{c_int, c_void};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,8 +15,9 @@ use openssl::hash::MessageDigest;
 use openssl::ssl::{Ssl, SslContext, SslRef, SslStream, SslVerifyMode};
 use openssl::x509::{X509Crl, X509Ref};
 use openssl_resumption::{
+    ClientCertificates,
     Handshake::{Full, Resumed},
-    Lineage, MemoryStore, Resumption, Source, SslContextBuilderExt, SslRefExt, TicketKeys,
+    Lineage, MemoryStore, Reason, Resumption, Source, SslContextBuilderExt, SslRefExt, TicketKeys,
 };
 use openssl_sys as sys;
 
@@ -552,5 +554,101 @@ fn a_full_handshake_has_chain_and_data_where_no_session_is_made() {
         let again = meet(&context, &client, last(&seen));
         assert!(!again.client.resumed, "{what}");
         assert_eq!(asked.load(SeqCst), 2, "{what}");
+    }
+}
+
+thread_local! {
+    /// Whether this thread is in a hook.
+    static IN_HOOK: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What hooks use that belong to it themselves.
+#[derive(Default)]
+struct Own {
+    policy: OnceLock<Resumption>,
+    context: OnceLock<SslContext>,
+    calls: AtomicUsize,
+}
+
+impl Own {
+    /// Called by a hook: uses all of the policy, and serves two connections more on this very thread, in which the hooks are
+    /// called too.
+    fn use_all(&self, kind: Kind) {
+        if IN_HOOK.replace(true) {
+            return;
+        }
+        let policy = self.policy.get().unwrap();
+        let before = handshakes(&policy.stats());
+        policy.trust_changed();
+        policy.forget_client([7; 32]);
+        let mut session: Option<Vec<u8>> = None;
+        for resumed in [false, true] {
+            let (near, far) = early::pair();
+            let offered = session.take();
+            let client = thread::spawn(move || {
+                let client = Client::new(kind).unwrap();
+                let stream = client.connect(near, offered.as_deref()).unwrap();
+                client.finish(stream).unwrap()
+            });
+            let context = self.context.get().unwrap();
+            let mut stream = Ssl::new(context).unwrap().accept(far).unwrap();
+            stream.write_all(b"hello").unwrap();
+            let _ = stream.shutdown();
+            assert!(stream.ssl().lineage().is_some());
+            let seen = client.join().unwrap();
+            assert_eq!(seen.resumed, resumed);
+            session = last(&seen).map(<[u8]>::to_vec);
+        }
+        let (full, resumed) = handshakes(&policy.stats());
+        assert_eq!((full, resumed), (before.0 + 1, before.1 + 1));
+        IN_HOOK.set(false);
+        // Not after a panic, which the library keeps to itself.
+        self.calls.fetch_add(1, SeqCst);
+    }
+}
+
+#[test]
+fn hooks_may_call_the_library() {
+    let (ca, me) = ca_and_client();
+    for certificates in [ClientCertificates::Resume, ClientCertificates::Verify] {
+        for (what, policy, kind) in resuming_clients() {
+            let before = handshakes(&policy.stats());
+            let own = Arc::new(Own::default());
+            let [admitting, attaching] = [Arc::clone(&own), Arc::clone(&own)];
+            let policy = policy
+                .client_certificates(certificates)
+                .admit_client(move |client| {
+                    admitting.use_all(kind);
+                    client.lineage().session_data() == Some(b"data")
+                })
+                .session_data(move |ssl| {
+                    let (before, outcome) = (ssl.lineage(), ssl.resumption());
+                    attaching.use_all(kind);
+                    let after = ssl.lineage();
+                    let ids = [&before, &after].map(|all| all.as_ref().map(|one| *one.id()));
+                    assert_eq!(ids[0], ids[1]);
+                    assert_eq!(ssl.resumption(), outcome);
+                    Some(b"data".to_vec())
+                });
+            let context = asking(&policy, &ca);
+            own.policy.set(policy.clone()).unwrap();
+            own.context.set(context.clone()).unwrap();
+            for client in [client_as(kind, &me), Client::new(kind).unwrap()] {
+                let before = own.calls.load(SeqCst);
+                let [_, second] = meet_twice(&context, &client);
+                assert!(second.client.resumed, "{what}: {:?}", second.outcome);
+                second.agreed();
+                // In the full handshake, and before the resumption.
+                assert_eq!(own.calls.load(SeqCst), before + 2, "{what}");
+            }
+            let stats = policy.stats();
+            let (full, resumed) = handshakes(&stats);
+            // In each of four hooks one more of either.
+            let expected = (before.0 + 2 + 4, before.1 + 2 + 4);
+            assert_eq!((full, resumed), expected, "{what}");
+            assert_eq!(stats.full(Reason::NotAdmitted), 0, "{what}");
+            assert_eq!(stats.certificates.data_failures, 0, "{what}");
+            assert_eq!(stats.failed_closed, 0, "{what}");
+        }
     }
 }
