@@ -119,7 +119,7 @@ fn a_list_that_begins_later_is_heeded_when_it_does() {
     let is_before = || SystemTime::now() + late < begins;
     for (what, policy, context, client, met) in &mut servers {
         add_crl(context.cert_store(), &list);
-        let looks = policy.stats().certificates.looks;
+        let looks = policy.stats().certificates.verifications;
         for _ in 0..2 {
             if !is_before() {
                 break;
@@ -130,7 +130,7 @@ fn a_list_that_begins_later_is_heeded_when_it_does() {
             }
             *met = again.unwrap_or_else(|_| panic!("{what}: {refused:?}"));
             assert!(met.client.resumed, "{what}: {:?}", met.outcome);
-            let after = policy.stats().certificates.looks;
+            let after = policy.stats().certificates.verifications;
             assert_eq!(after, looks + 1, "{what}: is remembered");
         }
     }
