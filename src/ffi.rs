@@ -65,5 +65,5 @@ pub(crate) use time::unix_time;
 pub(crate) use verification::{
     Verification, asks_after_handshake, is_of_context, verification, verify_mode,
 };
-pub(crate) use verifier::{Terms, TrustState, Verifier, terms, trust_state};
+pub(crate) use verifier::{TrustState, Verifier, trust_state};
 pub(crate) use verify_param::{take_address, verify_param, verify_param_of};

@@ -64,6 +64,17 @@ impl Client {
         self.0.lock().credential = credential.map(CredentialRef::to_owned);
     }
 
+    /// A session is resumed whose client had this certificate or key, and sent this beside it.
+    pub(super) fn resumes(
+        &mut self,
+        credential: Option<CredentialRef<'_>>,
+        chain: Option<Arc<Chain>>,
+    ) {
+        let known = self.0.get_mut();
+        known.credential = credential.map(CredentialRef::to_owned);
+        known.chain = chain;
+    }
+
     /// Whether the stamp of the connection's session was made for this very certificate or key. It was not
     /// if the client has been asked for another since.
     pub(super) fn is_stamped_for(&self, credential: Option<CredentialRef<'_>>) -> bool {

@@ -213,12 +213,9 @@ impl Connection {
         }
         // After a HelloRetryRequest it may be another session, which has not been looked at.
         *self.looked_at.get_mut() = NEVER;
-        self.client.note_stamped(credential);
-        if stamp.chain.is_some() || self.client.chain().is_some() {
-            let chains = self.owner.policy().chains();
-            let chain = stamp.chain.and_then(|hash| chains.get(&hash));
-            self.client.set_chain(chain);
-        }
+        let chains = self.owner.policy().chains();
+        let chain = stamp.chain.and_then(|hash| chains.get(&hash));
+        self.client.resumes(credential, chain);
     }
 
     /// The connection is being failed: it resumes a session that does not meet what is demanded, or that has

@@ -10,7 +10,7 @@ use super::applied::Applied;
 use super::connection::Connection;
 use super::offer::Passed;
 use crate::base::unix_seconds;
-use crate::ffi::{self, CredentialRef, Terms, Verification, Verifier};
+use crate::ffi::{self, CredentialRef, Verification, Verifier};
 use crate::outcome::Reason;
 use crate::policy::Circumstances;
 use crate::session::{Chain, ClientIs, Stamp};
@@ -46,9 +46,7 @@ pub(super) fn look(
     if let Some(how) = here {
         passed[0] = certificate.passes_here(ssl, how)?;
     }
-    if let Some(learned) =
-        learned.filter(|learned| passed[0].is_none_or(|(id, _)| id != learned.id()))
-    {
+    if let Some(learned) = learned.filter(|learned| passed[0] != Some(learned.id())) {
         passed[1] = Some(certificate.passes(ssl, &learned)?);
     }
     Ok(passed)
@@ -72,12 +70,12 @@ pub(super) fn passes_still(
     else {
         return true;
     };
+    let known = Applied::of(ssl.ssl_context()).and_then(|context| context.known(here));
+    if known.is_some_and(|(known, _)| passed.contains(&Some(known.id()))) {
+        return true;
+    }
     // Callers of this are not shielded as those of a lookup are.
     let passes = ffi::shielded(false, || {
-        let known = Applied::of(ssl.ssl_context()).and_then(|context| context.known(here));
-        if known.is_some_and(|(known, _)| passed.contains(&Some((known.id(), ffi::terms(ssl))))) {
-            return true;
-        }
         let certificate = Certificate::of(connection, session, stamp, SystemTime::now());
         let passes = |certificate: Certificate<'_>| certificate.passes_here(ssl, here).is_ok();
         !here.is_by_callback() && certificate.is_ok_and(passes)
@@ -132,13 +130,9 @@ impl<'a> Certificate<'a> {
         })
     }
 
-    /// Whether it passes what the connection's certificates are verified with; which that is, if it is not the
+    /// Whether it passes what the connection's certificates are verified with; the number of that, if it is not the
     /// connection's own.
-    fn passes_here(
-        &self,
-        ssl: &SslRef,
-        how: &Verification,
-    ) -> Result<Option<(u64, Terms)>, Reason> {
+    fn passes_here(&self, ssl: &SslRef, how: &Verification) -> Result<Option<u64>, Reason> {
         let known = Applied::of(ssl.ssl_context()).and_then(|context| context.known(how));
         // Made anew: parameters that are not compared may differ.
         let verify = || self.verify(ssl, &Verifier::of(ssl, how));
@@ -148,14 +142,14 @@ impl<'a> Certificate<'a> {
         };
         let state = ffi::trust_state(ssl).ok_or(Reason::NotTrusted)?;
         self.remembered(known.id(), state, verify)?;
-        Ok(Some((known.id(), state.terms)))
+        Ok(Some(known.id()))
     }
 
-    /// Whether it passes this verifier; which that is.
-    fn passes(&self, ssl: &SslRef, verifier: &Verifier) -> Result<(u64, Terms), Reason> {
+    /// Whether it passes this verifier; the number of that.
+    fn passes(&self, ssl: &SslRef, verifier: &Verifier) -> Result<u64, Reason> {
         let state = verifier.state().ok_or(Reason::NotTrusted)?;
         self.remembered(verifier.id(), state, || self.verify(ssl, verifier))?;
-        Ok((verifier.id(), state.terms))
+        Ok(verifier.id())
     }
 
     fn remembered(

@@ -5,13 +5,12 @@ use std::sync::OnceLock;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::candidates::{Candidates, Identity, Mention};
-use crate::ffi::Terms;
 use crate::outcome::{EarlyData, Handshake, Reason, Source};
 use crate::policy::TicketFate;
 use crate::session::{Demand, SessionKey, Stamp};
 
-/// The verifiers that the client certificate of a session has passed, by their numbers, with what they asked.
-pub(super) type Passed = [Option<(u64, Terms)>; 2];
+/// The verifiers that the client certificate of a session has passed, by their numbers.
+pub(super) type Passed = [Option<u64>; 2];
 
 #[derive(Default)]
 pub(super) struct Offer {

@@ -1,6 +1,7 @@
 //! The message callback: sees a ClientHello before OpenSSL makes anything of it.
 
 use std::ffi::{c_int, c_void};
+use std::panic::AssertUnwindSafe;
 use std::slice;
 
 use foreign_types::ForeignTypeRef;
@@ -9,7 +10,7 @@ use openssl_sys as sys;
 
 use super::decisions::decisions;
 use super::declare::*;
-use super::error_queue::shielded;
+use crate::base::catch;
 
 /// Sets the callback. Whose it was before OpenSSL does not tell.
 pub(super) fn install(builder: &mut SslContextBuilder) {
@@ -40,11 +41,12 @@ unsafe extern "C" fn message(
     if message.first() != Some(&SSL3_MT_CLIENT_HELLO) {
         return;
     }
-    shielded((), || {
+    // Nothing in there leaves errors in the queue.
+    catch(AssertUnwindSafe(|| {
         // SAFETY: live and ours alone for the call.
         let ssl = unsafe { SslRef::from_ptr_mut(ssl) };
         if let Some(decisions) = decisions() {
             decisions.greeted(ssl, message);
         }
-    });
+    }));
 }

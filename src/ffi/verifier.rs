@@ -54,12 +54,6 @@ pub(crate) struct Look {
 pub(crate) struct TrustState {
     /// How many CA certificates and revocation lists the store has. None is ever taken out.
     objects: c_int,
-    pub(crate) terms: Terms,
-}
-
-/// What of a connection's parameters is in no [`Verification`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Terms {
     /// A hash of the IP address that a certificate must have; zero if it may have any.
     address: [u8; 16],
     purpose: c_int,
@@ -170,35 +164,21 @@ impl Verifier {
 /// What may change at this connection while its [`Verification`] stays the same.
 pub(crate) fn trust_state(ssl: &SslRef) -> Option<TrustState> {
     let store = ca_store_of(ssl)?;
-    Some(state_of(&store, param_of(ssl)))
-}
-
-/// What this connection asks for now.
-pub(crate) fn terms(ssl: &SslRef) -> Terms {
-    terms_in(param_of(ssl))
-}
-
-fn param_of(ssl: &SslRef) -> &X509VerifyParamRef {
     // SAFETY: reads a field of a live SSL.
     let param = unsafe { sys::SSL_get0_param(ssl.as_ptr()) };
     // SAFETY: the parameters live as long as the SSL.
-    unsafe { X509VerifyParamRef::from_ptr(param) }
+    let param = unsafe { X509VerifyParamRef::from_ptr(param) };
+    Some(state_of(&store, param))
 }
 
 fn state_of(store: &X509StoreRef, param: &X509VerifyParamRef) -> TrustState {
+    let address = address_in(param).map(|address| sha256(&address));
+    let address = address.and_then(|hash| hash.first_chunk().copied());
     TrustState {
         objects: locked(store, |objects| {
             // SAFETY: reads a live stack.
             unsafe { sys::OPENSSL_sk_num(objects.cast()) }
         }),
-        terms: terms_in(param),
-    }
-}
-
-fn terms_in(param: &X509VerifyParamRef) -> Terms {
-    let address = address_in(param).map(|address| sha256(&address));
-    let address = address.and_then(|hash| hash.first_chunk().copied());
-    Terms {
         address: address.unwrap_or_default(),
         purpose: purpose(param),
     }

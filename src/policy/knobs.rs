@@ -98,7 +98,7 @@ pub enum ClientCertificates {
     ///
     /// Should the server name callback demand more than in the last full handshake of the name, a connection that has
     /// resumed by then is failed ([`Stats::failed_closed`](crate::Stats::failed_closed)), and sessions of that lineage
-    /// are declined from then on.
+    /// are declined from then on. An IP address or a purpose that it demands is asked of full handshakes alone.
     Verify,
     /// They are not resumed: each connection verifies the certificate anew.
     Never,
