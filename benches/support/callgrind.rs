@@ -52,6 +52,9 @@ fn profile(functions: &str, args: &[&str]) -> String {
     let number = COUNTS.fetch_add(1, Relaxed);
     let out = env::temp_dir().join(format!("callgrind.{}.{number}", std::process::id()));
     let done = Command::new("valgrind")
+        // Otherwise what was freed before decides how long an allocation searches, which is up to 1 % of a resumption and
+        // differs from run to run.
+        .env("GLIBC_TUNABLES", "glibc.malloc.tcache_count=100")
         .args(["--quiet", "--tool=callgrind", "--compress-strings=no"])
         .arg(format!("--toggle-collect={functions}"))
         .arg(format!("--callgrind-out-file={}", out.display()))
