@@ -5,15 +5,15 @@ use std::fmt;
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use foreign_types::ForeignTypeRef;
-use openssl::asn1::{Asn1Time, Asn1TimeRef};
+use foreign_types::{ForeignType, ForeignTypeRef};
+use openssl::asn1::Asn1Time;
 use openssl::error::ErrorStack;
 use openssl::sha::sha256;
 use openssl::ssl::SslRef;
 use openssl::stack::Stack;
 use openssl::x509::store::{X509Store, X509StoreRef};
 use openssl::x509::verify::{X509VerifyParam, X509VerifyParamRef};
-use openssl::x509::{X509, X509StoreContext, X509StoreContextRef, X509VerifyResult};
+use openssl::x509::{X509, X509Crl, X509StoreContext, X509StoreContextRef, X509VerifyResult};
 use openssl_sys as sys;
 
 use super::authorities::ca_store_of;
@@ -122,7 +122,10 @@ impl Verifier {
             let passes = context.verify_cert()? && context.error() == X509VerifyResult::OK;
             let certificates = context.chain().into_iter().flatten();
             let ends = certificates.map(|one| unix_time(one.not_after()));
-            let changes = ends.chain(changes_of_lists(store));
+            let lists = lists(store);
+            let begins = lists.iter().map(|list| list.last_update());
+            let replaced = lists.iter().filter_map(|list| list.next_update());
+            let changes = ends.chain(begins.chain(replaced).map(unix_time));
             // What is past plays no part, or has been taken into account.
             let until = changes.filter(|second| *second > now).min();
             Ok(Look {
@@ -210,30 +213,23 @@ fn locked<T>(store: &X509StoreRef, f: impl FnOnce(*mut sys::stack_st_X509_OBJECT
     result
 }
 
-/// The seconds in which the revocation lists of a store begin to be valid, and are to be replaced.
-fn changes_of_lists(store: &X509StoreRef) -> Vec<u64> {
+/// The revocation lists in a store. Nothing is made of them while it is locked, for which handshakes wait.
+fn lists(store: &X509StoreRef) -> Vec<X509Crl> {
     locked(store, |objects| {
         // SAFETY: reads a live stack, which nobody changes while it is locked.
         let count = unsafe { sys::OPENSSL_sk_num(objects.cast()) };
-        let times = |index| {
+        let list = |index| {
             // SAFETY: as above.
             let object = unsafe { sys::OPENSSL_sk_value(objects.cast(), index) };
             // SAFETY: reads a live object, null if it is no revocation list.
             let list = unsafe { X509_OBJECT_get0_X509_CRL(object.cast()) };
-            if list.is_null() {
-                return [None; 2];
+            // SAFETY: makes a reference to a live list.
+            if list.is_null() || unsafe { sys::X509_CRL_up_ref(list) } != 1 {
+                return None;
             }
-            // SAFETY: reads a field of a live list.
-            let begin = unsafe { sys::X509_CRL_get0_lastUpdate(list) };
-            // SAFETY: as above.
-            let end = unsafe { sys::X509_CRL_get0_nextUpdate(list) };
-            [begin, end].map(|time| {
-                // SAFETY: if there is one it lives as long as the list.
-                let time =
-                    (!time.is_null()).then(|| unsafe { Asn1TimeRef::from_ptr(time.cast_mut()) });
-                time.map(unix_time)
-            })
+            // SAFETY: takes over the reference just made.
+            Some(unsafe { X509Crl::from_ptr(list) })
         };
-        (0..count).flat_map(times).flatten().collect()
+        (0..count).filter_map(list).collect()
     })
 }
