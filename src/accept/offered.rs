@@ -5,6 +5,7 @@ use std::ffi::c_uint;
 use openssl::ssl::{SslRef, SslVersion};
 use openssl_sys as sys;
 
+use crate::base::vector;
 use crate::decisions::{Identity, MAX_CANDIDATES};
 use crate::ffi;
 
@@ -81,8 +82,9 @@ fn has_tls13(extension: &[u8]) -> bool {
 /// as long as a session id, or long enough for a sealed ticket. OpenSSL ends the handshake over one that is damaged.
 fn tickets(extension: &[u8], sealed: bool) -> Vec<Offered> {
     let mut tickets = Vec::new();
-    let mut identities = vector(extension).map_or(&[][..], |(identities, _binders)| identities);
-    while let Some((identity, [_, _, _, _, rest @ ..])) = vector(identities) {
+    let mut identities =
+        vector::<2>(extension).map_or(&[][..], |(identities, _binders)| identities);
+    while let Some((identity, [_, _, _, _, rest @ ..])) = vector::<2>(identities) {
         if tickets.len() == MAX_CANDIDATES {
             break;
         }
@@ -95,12 +97,6 @@ fn tickets(extension: &[u8], sealed: bool) -> Vec<Offered> {
         identities = rest;
     }
     tickets
-}
-
-/// What a length of two bytes counts, and what follows it.
-fn vector(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (len, rest) = bytes.split_first_chunk()?;
-    rest.split_at_checked(usize::from(u16::from_be_bytes(*len)))
 }
 
 #[cfg(test)]

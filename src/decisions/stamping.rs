@@ -27,7 +27,8 @@ pub(super) fn stamp_session(ssl: &SslRef, session: &mut SessionMut<'_>) {
         .map(|(stamp, data)| (stamp, data.to_vec()));
     let credential = ffi::credential(session);
     let is_same = connection.client().is_stamped_for(credential);
-    let (stamp, data) = match inherited.clone() {
+    let before = inherited.as_ref().map(|(stamp, _)| *stamp);
+    let (stamp, data) = match inherited {
         Some(inherited) if is_same => inherited,
         // The client has been asked for a certificate since (RFC 8446, section 4.6.2).
         Some((Stamp { time, .. }, _)) => make(ssl, connection, credential, time),
@@ -44,7 +45,7 @@ pub(super) fn stamp_session(ssl: &SslRef, session: &mut SessionMut<'_>) {
     let ended = timeout == 0;
     let stamp = Stamp { ended, ..stamp };
     connection.client().note_stamped(credential);
-    if inherited.is_none_or(|(before, _)| before != stamp) {
+    if before != Some(stamp) {
         session.set_appdata(&stamp.to_bytes(&data));
     }
     session.set_timeout(timeout.max(1));

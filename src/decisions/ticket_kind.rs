@@ -8,6 +8,7 @@ use openssl_sys as sys;
 use super::candidates::Identity;
 use super::connection::Connection;
 use super::overridden::Setting;
+use crate::base::vector;
 use crate::ffi;
 
 const PRE_SHARED_KEY: u16 = 41;
@@ -118,15 +119,6 @@ fn first_identity(message: &[u8]) -> Option<&[u8]> {
         }
         extensions = rest;
     }
-}
-
-/// What a length of so many bytes counts, and what follows it.
-fn vector<const N: usize>(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (len, rest) = bytes.split_first_chunk::<N>()?;
-    let len = len
-        .iter()
-        .fold(0, |len, byte| len << 8 | usize::from(*byte));
-    rest.split_at_checked(len)
 }
 
 #[cfg(test)]
