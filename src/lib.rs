@@ -14,12 +14,14 @@ pub mod metrics;
 mod outcome;
 mod policy;
 #[cfg(feature = "redis")]
-mod redis_line;
+mod redis;
 mod secret;
 mod session;
 mod store;
 mod threads;
 
+#[cfg(feature = "redis")]
+pub use crate::redis::RedisOptions;
 #[cfg(feature = "tokio")]
 pub use accept::{AsyncEarlyStream, EarlyHandshake, accept_async, accept_early_async};
 pub use accept::{EarlyStream, accept_early};
@@ -38,7 +40,7 @@ pub use store::{
     SessionStore, Tiered, Usage, WriteBehind,
 };
 #[cfg(feature = "redis")]
-pub use store::{FleetStore, RedisOptions, RedisRegister, RedisStore};
+pub use store::{FleetStore, RedisRegister, RedisStore};
 
 #[doc = include_str!("../GUIDE.md")]
 pub mod guide {}

@@ -25,7 +25,7 @@ pub use memory_register::MemoryRegister;
 #[cfg(feature = "redis")]
 pub use redis_register::RedisRegister;
 #[cfg(feature = "redis")]
-pub use redis_store::{FleetStore, RedisOptions, RedisStore};
+pub use redis_store::{FleetStore, RedisStore};
 pub use replay_register::{HelloId, Registered, ReplayRegister};
 pub use sealed::Sealed;
 pub use session_store::{SessionStore, Usage};

@@ -5,6 +5,6 @@ mod guest;
 mod timer;
 
 #[cfg(feature = "redis")]
-pub(crate) use guest::{adopt, starting};
+pub(crate) use guest::{adopt, come_in, go_out, spawn_on_stack};
 pub(crate) use guest::{in_openssl, spawn};
 pub(crate) use timer::{Perishable, Watched, watch};

@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
-use redis::{Client, RedisResult};
+use redis::{Cmd, FromRedisValue};
 
 use super::epochs::{DEFAULT_PERIOD, Epochs};
 use super::error::KeyError;
@@ -15,13 +15,13 @@ use super::ring::MAX_RETIRED;
 use super::source::{KeySet, KeySource};
 use crate::base::{MAX_LIFETIME, printable};
 use crate::ffi::Secret;
-use crate::redis_line::{self, Line};
+use crate::redis::{Connections, RedisOptions};
 use crate::secret::seal::{self, NONCE, SALT};
 use crate::secret::{hkdf, random};
 
 const INFO: &[u8] = b"openssl-resumption ticket key in Redis 1";
 
-/// How long a load may take to connect, and to wait for each answer. No handshake waits for it.
+/// How long a load waits for each answer, and with an address of its own to connect. No handshake waits for it.
 const DEADLINE: Duration = Duration::from_secs(1);
 
 /// A source of random ticket keys that hosts share through a Redis or Valkey, where they are sealed
@@ -65,7 +65,9 @@ const DEADLINE: Duration = Duration::from_secs(1);
 /// In Redis a key is 108 bytes and 16 of tag, AES-256-GCM under a key derived from secret and salt,
 /// bound to prefix, period and number; it lives for seven days after it has sealed.
 pub struct RedisKeys {
-    client: Client,
+    connections: Arc<Connections>,
+    /// Where Redis is.
+    address: String,
     secrets: Vec<Secret>,
     prefix: String,
     period: Duration,
@@ -78,6 +80,31 @@ pub struct RedisKeys {
 struct Known {
     by_number: BTreeMap<u64, Weak<TicketKey>>,
     gave_way: Vec<(Weak<TicketKey>, SystemTime)>,
+}
+
+impl RedisOptions {
+    /// Ticket keys that hosts share, sealed under the first of these secrets; all open. A secret has at least 32 bytes,
+    /// random ones, and at most 1 KiB.
+    ///
+    /// # Errors
+    ///
+    /// There is no secret, or one of another length. Nothing is connected to yet.
+    pub fn ticket_keys<S: AsRef<[u8]>>(
+        self,
+        secrets: impl IntoIterator<Item = S>,
+    ) -> Result<RedisKeys, KeyError> {
+        let secrets = secrets.into_iter();
+        let secrets: Vec<Secret> = secrets.map(|secret| secret.as_ref().into()).collect();
+        hkdf::check(&secrets).map_err(|wrong| KeyError::new(format!("RedisKeys: {wrong}")))?;
+        Ok(RedisKeys {
+            connections: self.shared(),
+            address: self.shown(),
+            secrets,
+            prefix: self.prefix_or("openssl-resumption:ticket-key:"),
+            period: DEFAULT_PERIOD,
+            known: Mutex::default(),
+        })
+    }
 }
 
 impl RedisKeys {
@@ -93,16 +120,11 @@ impl RedisKeys {
         url: &str,
         secrets: impl IntoIterator<Item = S>,
     ) -> Result<Self, KeyError> {
-        let secrets = secrets.into_iter();
-        let secrets: Vec<Secret> = secrets.map(|secret| secret.as_ref().into()).collect();
-        hkdf::check(&secrets).map_err(|wrong| KeyError::new(format!("RedisKeys: {wrong}")))?;
-        Ok(Self {
-            client: redis_line::client(url).map_err(KeyError::new)?,
-            secrets,
-            prefix: "openssl-resumption:ticket-key:".into(),
-            period: DEFAULT_PERIOD,
-            known: Mutex::default(),
-        })
+        let options = RedisOptions::new(url).map_err(KeyError::new)?;
+        options
+            .connections(1)
+            .connect_deadline(DEADLINE)
+            .ticket_keys(secrets)
     }
 
     /// What keys in Redis begin with; `openssl-resumption:ticket-key:` by default. Fleets that share
@@ -121,6 +143,10 @@ impl RedisKeys {
         self
     }
 
+    fn ask<T: FromRedisValue>(&self, cmd: Cmd) -> Result<T, KeyError> {
+        self.connections.call(cmd, DEADLINE).map_err(KeyError::new)
+    }
+
     fn redis_key(&self, number: u64) -> String {
         format!("{}{}:{number}", self.prefix, self.period.as_secs())
     }
@@ -128,13 +154,12 @@ impl RedisKeys {
     /// The key of a period, as the fleet has it. If it has none, ours is offered.
     fn fetch(
         &self,
-        redis: &mut Line,
         number: u64,
         lives: Duration,
         ours: Option<Arc<TicketKey>>,
     ) -> Result<Arc<TicketKey>, KeyError> {
         let name = self.redis_key(number);
-        let found: Option<Vec<u8>> = get(redis, &name).map_err(KeyError::new)?;
+        let found: Option<Vec<u8>> = self.ask(get(&name))?;
         if let Some(sealed) = found {
             return self.open(&name, &sealed, ours);
         }
@@ -146,18 +171,17 @@ impl RedisKeys {
         let sealed = seal::seal(secret, INFO, name.as_bytes(), bytes.as_bytes(), &fresh);
         let sealed = sealed.map_err(KeyError::new)?;
         let mut set = redis::cmd("SET");
-        let set = set
-            .arg(&name)
+        set.arg(&name)
             .arg(sealed)
             .arg("NX")
             .arg("EX")
             .arg(lives.as_secs());
-        let first: Option<()> = set.query(redis).map_err(KeyError::new)?;
+        let first: Option<()> = self.ask(set)?;
         if first.is_some() {
             return Ok(offered);
         }
         // Another host was faster.
-        let found: Option<Vec<u8>> = get(redis, &name).map_err(KeyError::new)?;
+        let found: Option<Vec<u8>> = self.ask(get(&name))?;
         let sealed =
             found.ok_or_else(|| KeyError::new(format!("{name} comes and goes in Redis")))?;
         self.open(&name, &sealed, Some(offered))
@@ -186,7 +210,7 @@ impl RedisKeys {
     }
 
     /// What Redis has and lacks.
-    fn load_from(&self, redis: &mut Line, now: SystemTime) -> Result<KeySet, KeyError> {
+    fn load_from_redis(&self, now: SystemTime) -> Result<KeySet, KeyError> {
         let epochs = Epochs::at(now, self.period)?;
         let known = |number: &u64| {
             self.known
@@ -202,7 +226,7 @@ impl RedisKeys {
             let sealed_until = epochs.start(number + 1)?;
             let lives = sealed_until + MAX_LIFETIME;
             let lives = lives.duration_since(now).unwrap_or_default();
-            match self.fetch(redis, number, lives, known(&number)) {
+            match self.fetch(number, lives, known(&number)) {
                 Ok(key) => drop(keys.insert(number, key)),
                 // The key that seals now is better than one of our own.
                 Err(error) if is_first && !keys.is_empty() => lacks = Some(error),
@@ -212,7 +236,8 @@ impl RedisKeys {
         let past: Vec<u64> = epochs.past(MAX_RETIRED).collect();
         let mut mget = redis::cmd("MGET");
         let names: Vec<_> = past.iter().map(|number| self.redis_key(*number)).collect();
-        let found: Vec<Option<Vec<u8>>> = mget.arg(&names).query(redis).map_err(KeyError::new)?;
+        mget.arg(&names);
+        let found: Vec<Option<Vec<u8>>> = self.ask(mget)?;
         for ((number, name), sealed) in past.iter().zip(&names).zip(found) {
             // One that does not open is as good as none: nothing is sealed under it any more.
             let ours = known(number);
@@ -275,15 +300,16 @@ impl RedisKeys {
     }
 }
 
-fn get(redis: &mut Line, name: &str) -> RedisResult<Option<Vec<u8>>> {
-    redis::cmd("GET").arg(name).query(redis)
+fn get(name: &str) -> Cmd {
+    let mut get = redis::cmd("GET");
+    get.arg(name);
+    get
 }
 
 impl KeySource for RedisKeys {
     fn load(&self, now: SystemTime) -> Result<KeySet, KeyError> {
         Epochs::check(self.period).map_err(|wrong| KeyError::new(format!("RedisKeys: {wrong}")))?;
-        let connected = Line::connect(&self.client, DEADLINE, DEADLINE).map_err(KeyError::new);
-        match connected.and_then(|mut redis| self.load_from(&mut redis, now)) {
+        match self.load_from_redis(now) {
             // A server can start without Redis: its clients resume with it, if not with others.
             Err(error) if self.known.lock().by_number.is_empty() => {
                 let epochs = Epochs::at(now, self.period)?;
@@ -305,9 +331,8 @@ impl KeySource for RedisKeys {
 /// Shows the address, without user, password and secret.
 impl fmt::Debug for RedisKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let address = self.client.get_connection_info().addr().to_string();
         f.debug_struct("RedisKeys")
-            .field("address", &address)
+            .field("address", &self.address)
             .field("prefix", &self.prefix)
             .field("period", &self.period)
             .finish_non_exhaustive()

@@ -4,8 +4,9 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::circuit::{Circuit, Limits};
-use super::redis_store::{Lines, RedisOptions, Remembered};
+use super::redis_store::{Lines, Remembered};
 use super::replay_register::{HelloId, Registered, ReplayRegister};
+use crate::redis::RedisOptions;
 use crate::session::StoreError;
 
 /// What its key begins with, unless a prefix is set.
@@ -33,7 +34,7 @@ const HELLOS: &str = "openssl-resumption:hello:";
 /// replication history (`master_replid`) with that under which the register has been kept. All hellos are in one sorted set, the prefix and `seen`, so that Redis cannot evict a part
 /// of it. A Redis that is full and evicts nothing says so ([`Registered::Full`]).
 ///
-/// A handshake waits for a connection and for an answer as those of [`RedisStore`](crate::RedisStore) do, and after five
+/// A handshake waits for an answer as those of [`RedisStore`](crate::RedisStore) do, and after five
 /// failures in a row a circuit opens ([`CircuitBreaker`](crate::CircuitBreaker)): while Redis is away handshakes do not
 /// wait for it.
 ///
@@ -51,7 +52,8 @@ impl RedisOptions {
     /// A register of ClientHellos for [`replay_register`](crate::Resumption::replay_register).
     #[must_use]
     pub fn replay_register(self) -> RedisRegister {
-        let deadline = self.longest_call();
+        // A thread that has its answer may be woken late.
+        let deadline = self.longest_call() * 2;
         let lines = Lines::new(self, HELLOS);
         RedisRegister {
             key: format!("{}seen", lines.prefix()),

@@ -10,15 +10,13 @@ use super::sealed::Sealed;
 use super::session_store::SessionStore;
 use super::write_behind::WriteBehind;
 use crate::ffi;
+use crate::redis::{Asked, RedisOptions};
 use crate::session::{Session, SessionKey, StoreError};
 pub(super) use history::Remembered;
 pub(super) use lines::Lines;
-pub use options::RedisOptions;
 
 mod history;
 mod lines;
-mod options;
-mod pool;
 
 /// What the keys of sessions begin with, unless a prefix is set.
 const SESSIONS: &str = "openssl-resumption:session:";
@@ -43,29 +41,31 @@ const SESSIONS: &str = "openssl-resumption:session:";
 /// A session is the value of one key, the prefix and the [`SessionKey`] in hexadecimal, and lives
 /// for what is left of its life: `SET` with `PX`, `GET`, `GETDEL` (Redis 6.2), `UNLINK`. A TLS 1.3 session that was
 /// resumed has got a successor, and lives for another minute (`PEXPIRE`), in which its client may use it for
-/// connections that it opens at once: a Redis that is full has room for one session a client. Cluster and
-/// sentinel are not supported. A value that is no session is as none.
+/// connections that it opens at once: a Redis that is full has room for one session a client.
+/// A value that is no session is as none.
 ///
 /// Redis is as exact as it is run: one that restarts from a snapshot, or a replica that is promoted
 /// before it had all, has sessions again that were removed, or used up under
 /// [`single_use`](crate::Resumption::single_use). Where that matters let it keep nothing on disk.
 ///
-/// No handshake waits for a connection to be made: threads of the store keep some open, and make new
-/// ones with growing pauses, of a second at most, while there are none. A handshake waits for a free
-/// one, and then for an answer, each for the deadline at most, in each of its lookups (up to four, if
-/// the client offers so many sessions). Connections that were idle for a
-/// minute, or have been open for five, are replaced; what Redis or a firewall between ends sooner costs
-/// a full handshake each. Why it fails, to connect too, is in
-/// [`last_store_error`](crate::Resumption::last_store_error).
+/// One thread speaks with Redis, on a few connections that all handshakes share. It is started by the first lookup or
+/// write, and makes connections anew, with growing pauses, of a second at most, while there are none. A handshake waits
+/// for the deadline at most in each of its lookups (up to four, if the client offers so many sessions), and not at all
+/// while Redis is known to be away. What is not answered in time ends its connection, and costs those who wait on it a
+/// full handshake each. Connections that were idle for a minute, or have been open for five, are replaced. Why it
+/// fails, to connect too, is in [`last_store_error`](crate::Resumption::last_store_error).
 ///
-/// Fork before the store is made, not after: one in some hundred processes that are forked off beside the
-/// threads of its pool hangs at its first call.
+/// A process may be forked before the first lookup or write, and after it too: the new process has a thread and
+/// connections of its own. (What OpenSSL says about forks beside threads is true all the same, with TLS to Redis.)
 ///
 /// Values are what the store is given: who can read Redis could resume the sessions of all clients
 /// unless they are sealed.
 pub struct RedisStore {
     lines: Lines,
 }
+
+/// How many threads seal and write. Each waits for Redis with one session in hand.
+const WRITERS: usize = 8;
 
 /// How long a session lives on when its client has got another for it.
 const USED: Duration = Duration::from_secs(60);
@@ -89,23 +89,25 @@ pub type FleetStore = WriteBehind<Sealed<CircuitBreaker<RedisStore>>>;
 
 impl RedisStore {
     /// The address: `redis://[user][:password@]host[:port][/database]`, with TLS `rediss://`, or
-    /// `unix:///path/to/socket`. Certificates are verified with the system's CAs, for OpenSSL those
+    /// `unix:///path/to/socket`. `redis-sentinel://[user][:password@]host[:port][,host[:port]]/master[/database]` is
+    /// the master that one of these sentinels names, and `redis-cluster://[user][:password@]host[:port][,host[:port]]` the
+    /// cluster of these nodes; both with TLS, `rediss-sentinel://` (to the sentinels too) and `rediss-cluster://`.
+    ///
+    /// Certificates are verified with the system's CAs, those
     /// in `SSL_CERT_FILE` and `SSL_CERT_DIR`, as they are when the first connection is made; with
-    /// `#insecure` at the end of the address they are not verified at all.
+    /// `#insecure` at the end of the address they are not verified at all. [`RedisOptions::ca_file`] has others.
     ///
     /// # Errors
     ///
     /// That is no such address. Nothing is connected to yet.
     pub fn connect(url: &str) -> Result<RedisOptions, StoreError> {
-        RedisOptions::new(url)
+        RedisOptions::new(url).map_err(StoreError::new)
     }
 }
 
 impl RedisOptions {
     /// What a server needs: see [`FleetStore`]. The values are sealed under the first of these
     /// secrets; all open. A secret has 32 bytes, random ones, to 1 KiB.
-    ///
-    /// Half of the connections are for the threads that write, one each.
     ///
     /// # Errors
     ///
@@ -114,10 +116,10 @@ impl RedisOptions {
         self,
         secrets: impl IntoIterator<Item = S>,
     ) -> Result<FleetStore, StoreError> {
-        let deadline = self.longest_call();
-        let writers = usize::try_from(self.connections / 2).unwrap_or(usize::MAX);
-        let redis = CircuitBreaker::new(self.plaintext()).deadline(deadline);
-        Ok(WriteBehind::new(Sealed::new(redis, secrets)?).workers(writers))
+        // A thread that has its answer may be woken late.
+        let slow = self.longest_call() * 2;
+        let redis = CircuitBreaker::new(self.plaintext()).deadline(slow);
+        Ok(WriteBehind::new(Sealed::new(redis, secrets)?).workers(WRITERS))
     }
 
     /// A store whose values are sealed, and nothing else, as [`for_servers`](Self::for_servers).
@@ -179,7 +181,7 @@ fn millis(time: Duration) -> u64 {
 impl SessionStore for RedisStore {
     fn put(&self, key: &SessionKey, session: Session) -> Result<(), StoreError> {
         match self.set(key, &session) {
-            Some((set, _)) => self.lines.call(&set),
+            Some((set, _)) => self.lines.call(set),
             None => Ok(()),
         }
     }
@@ -199,31 +201,32 @@ impl SessionStore for RedisStore {
                     expire
                 };
                 // A Redis that is full takes the second all the same: the client is to keep what it has.
-                let (cut, undo) = (expire(USED), expire(left));
-                let refused = self
-                    .lines
-                    .on_one(|line| line.call_both(&set, &cut, &undo))?;
+                let refused = self.lines.call_both(Asked::Both {
+                    first: set,
+                    second: expire(USED),
+                    undo: expire(left),
+                })?;
                 // Without it the first is as good as it was.
                 if let Some(refused) = refused {
                     self.lines.last_error().note(refused);
                 }
                 Ok(())
             }
-            Some((set, _)) => self.lines.call(&set),
+            Some((set, _)) => self.lines.call(set),
             None => Ok(()),
         }
     }
 
     fn get(&self, key: &SessionKey) -> Result<Option<Session>, StoreError> {
-        Ok(self.session(self.lines.call(&self.cmd("GET", key))?))
+        Ok(self.session(self.lines.call(self.cmd("GET", key))?))
     }
 
     fn remove(&self, key: &SessionKey) -> Result<(), StoreError> {
-        self.lines.call(&self.cmd("UNLINK", key))
+        self.lines.call(self.cmd("UNLINK", key))
     }
 
     fn take(&self, key: &SessionKey) -> Result<Option<Session>, StoreError> {
-        Ok(self.session(self.lines.call(&self.cmd("GETDEL", key))?))
+        Ok(self.session(self.lines.call(self.cmd("GETDEL", key))?))
     }
 
     fn takes_once(&self) -> bool {

@@ -1,7 +1,6 @@
 //! Threads of ours in a process that is somebody else's.
 //!
-//! Each is started by [`spawn`] (or made by a pool under [`starting`], where [`adopt`] is the first thing it
-//! does), and so
+//! Each is started by [`spawn`] (or by one of these, where [`adopt`] is the first thing it does), and so
 //!
 //! - has all signals blocked from its first instruction on: a signal that the program blocks, and waits for with
 //!   `sigwait` or a `signalfd`, is not delivered to a thread of ours;
@@ -67,8 +66,26 @@ pub(crate) fn spawn(
     name: &str,
     body: impl FnOnce() + Send + 'static,
 ) -> io::Result<JoinHandle<()>> {
+    start(name, thread::Builder::new(), body)
+}
+
+/// One with a stack of so many bytes.
+#[cfg(feature = "redis")]
+pub(crate) fn spawn_on_stack(
+    name: &str,
+    bytes: usize,
+    body: impl FnOnce() + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
+    start(name, thread::Builder::new().stack_size(bytes), body)
+}
+
+fn start(
+    name: &str,
+    thread: thread::Builder,
+    body: impl FnOnce() + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
     debug_assert!(name.len() <= LONGEST_NAME);
-    let thread = thread::Builder::new().name(name.into());
+    let thread = thread.name(name.into());
     starting(|| {
         thread.spawn(|| {
             adopt();
@@ -78,7 +95,7 @@ pub(crate) fn spawn(
 }
 
 /// Runs what starts threads, which inherit that all signals are blocked.
-pub(crate) fn starting<T>(start: impl FnOnce() -> T) -> T {
+fn starting<T>(start: impl FnOnce() -> T) -> T {
     static ASKED_FOR: AtomicBool = AtomicBool::new(false);
     if !ASKED_FOR.swap(true, SeqCst) {
         // Without memory for that it is as it was before there was such a handler.
@@ -99,10 +116,7 @@ pub(crate) fn in_openssl<T>(body: impl FnOnce() -> T) -> T {
     match PLACE.get() {
         Place::Elsewhere => body(),
         Place::Outside => {
-            if !GATE.enter() {
-                rest();
-            }
-            PLACE.set(Place::Inside);
+            come_in();
             let _leave = Leave;
             body()
         }
@@ -112,6 +126,24 @@ pub(crate) fn in_openssl<T>(body: impl FnOnce() -> T) -> T {
             }
             body()
         }
+    }
+}
+
+/// What [`in_openssl`] begins with on a thread of ours, for one whose loop is somebody else's, and says when it waits.
+pub(crate) fn come_in() {
+    if PLACE.get() == Place::Outside {
+        if !GATE.enter() {
+            rest();
+        }
+        PLACE.set(Place::Inside);
+    }
+}
+
+/// What it ends with.
+pub(crate) fn go_out() {
+    if PLACE.get() == Place::Inside {
+        PLACE.set(Place::Outside);
+        GATE.leave();
     }
 }
 
@@ -126,8 +158,7 @@ struct Leave;
 
 impl Drop for Leave {
     fn drop(&mut self) {
-        PLACE.set(Place::Outside);
-        GATE.leave();
+        go_out();
     }
 }
 

@@ -3,7 +3,9 @@
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use openssl_resumption::{KeySource, RedisKeys, RedisStore, Resumption};
+use openssl_resumption::{
+    KeySource, RedisKeys, RedisOptions, RedisStore, Resumption, SessionKey, SessionStore,
+};
 
 use crate::SECRET;
 use crate::common::process::{Scratch, Server};
@@ -18,8 +20,9 @@ const ACL: &str = "~openssl-resumption:* +set +get +getdel +pexpire +unlink +mge
 
 const PASSWORD: &str = "p%40ss%2Fword";
 
-/// A Redis with TLS: it, the port, and the file of the CA that signed its certificate.
-fn with_tls(name: &str, scratch: &Scratch) -> (Redis, u16, String) {
+/// A Redis with TLS: it, the port, and the file of the CA that signed its certificate. Clients need one of that CA too, if
+/// these are to.
+fn with_tls(name: &str, scratch: &Scratch, clients: bool) -> (Redis, u16, String) {
     let ca = mint("a CA", None).unwrap();
     let of_redis = mint("redis.example", Some(&ca)).unwrap();
     // As many as a system has: to read them takes longer than there is time to connect.
@@ -37,7 +40,7 @@ fn with_tls(name: &str, scratch: &Scratch) -> (Redis, u16, String) {
             ["--tls-cert-file", &cert],
             ["--tls-key-file", &key],
             ["--tls-ca-cert-file", &ca],
-            ["--tls-auth-clients", "no"],
+            ["--tls-auth-clients", if clients { "yes" } else { "no" }],
         ]
         .concat(),
     );
@@ -48,7 +51,7 @@ fn with_tls(name: &str, scratch: &Scratch) -> (Redis, u16, String) {
 fn tls_with_a_user_a_password_and_a_database() {
     on_time(|| {
         let scratch = Scratch::new("redis-tls-files");
-        let (redis, port, ca) = with_tls("tls", &scratch);
+        let (redis, port, ca) = with_tls("tls", &scratch, false);
         // What the README recommends.
         let () = redis.ask(&format!("ACL SETUSER app on >p@ss/word {ACL}"));
 
@@ -67,8 +70,12 @@ fn tls_with_a_user_a_password_and_a_database() {
                 .matches("user=app")
                 .count()
         };
-        // Sixteen of each are for sessions.
-        eventually("all are connected", || connected() >= 32);
+        // To have each connect, two times for sessions.
+        for server in &trusting {
+            let client = Client::new(Kind::Tls12WithoutTickets).unwrap();
+            visit(server.address, &client, None).unwrap();
+        }
+        eventually("all are connected", || connected() >= 4);
         for kind in KINDS.into_iter().chain([Kind::Tls12WithoutTickets]) {
             let client = Client::new(kind).unwrap();
             let sets = redis.calls("set");
@@ -94,6 +101,33 @@ fn tls_with_a_user_a_password_and_a_database() {
         assert!(warning.contains("certificate"), "{warning}");
         assert!(!warning.contains("ss/word") && !warning.contains(PASSWORD));
     });
+}
+
+/// No environment tells where the CA is, and Redis wants a certificate.
+#[test]
+fn tls_with_a_ca_and_a_certificate_of_ones_own() {
+    let scratch = Scratch::new("redis-own-tls-files");
+    let (_redis, port, ca) = with_tls("own-tls", &scratch, true);
+    let options = RedisStore::connect(&format!("rediss://localhost:{port}")).unwrap();
+    let deadline = Duration::from_secs(5);
+    let options = options.deadline(deadline).connect_deadline(deadline);
+    let key = SessionKey::from([1; 32]);
+    let fails = |options: RedisOptions, because: &str| {
+        let store = options.plaintext();
+        store.get(&key).unwrap_err();
+        let said = store.last_error().unwrap();
+        assert!(said.contains(because), "{because}: {said}");
+    };
+    let of_file = |name: &str| scratch.0.join(name);
+    fails(options.clone(), "certificate verify failed");
+    fails(options.clone().ca_file(of_file("no.pem")), "no.pem");
+    // In TLS 1.3 a client learns that only with the first answer.
+    fails(options.clone().ca_file(&ca), "cannot connect");
+    let options = options.ca_file(&ca);
+    let wrong = options.clone().client_certificate(of_file("cert.pem"), &ca);
+    fails(wrong, "the key in");
+    let right = options.client_certificate(of_file("cert.pem"), of_file("key.pem"));
+    assert!(right.plaintext().get(&key).unwrap().is_none());
 }
 
 /// The password, and the secret in any of the ways in which bytes are shown.
@@ -149,7 +183,7 @@ fn neither_errors_nor_debug_show_user_password_or_secret() {
 #[test]
 fn connections_by_tls_that_hang_do_not_keep_others_from_being_made() {
     let scratch = Scratch::new("redis-hang-files");
-    let (_redis, port, ca) = with_tls("hang", &scratch);
+    let (_redis, port, ca) = with_tls("hang", &scratch, false);
     let proxy = Proxy::start(port, SWALLOWS);
     let url = format!("rediss://localhost:{}", proxy.port);
     let secret = scratch.write("secret", &SECRET);

@@ -125,15 +125,13 @@ fn where_both_are_refused_there_is_nothing_to_take_back() {
     assert_eq!(fake.sent("PEXPIRE").len(), 1);
 }
 
-/// What is left of such answers would be taken for those to the next call.
+/// What is missing of such answers would be taken from those to the next call.
 #[test]
-fn too_few_answers_and_too_many_end_the_connection() {
+fn too_few_answers_end_the_connection() {
     for answers in [
         &b"+OK\r\n"[..],
         b"+OK\r\n:",
         b"-OOM full\r\n",
-        b"+OK\r\n:1\r\n:1\r\n",
-        b"+OK\r\n:1\r\n$3\r\nabc\r\n",
         b"*2\r\n+OK\r\n:1\r\n",
         b"\r\n\r\n",
         b"",
@@ -148,5 +146,61 @@ fn too_few_answers_and_too_many_end_the_connection() {
         }
         let connections = fake.sent("GET").into_iter().map(|(number, _)| number).max();
         assert!(connections > Some(0), "{shown:?}: the same connection");
+    }
+}
+
+/// What is too much is not taken for the answer to the next call.
+#[test]
+fn too_many_answers_are_not_those_to_others() {
+    for answers in [
+        &b"+OK\r\n:1\r\n$30\r\n\x01\xff\xff\xff\xff\xff\xff\xff\xffabcdefghijklmnopqrstu\r\n"[..],
+        b"+OK\r\n:1\r\n-ERR of nobody\r\n",
+        b"+OK\r\n:1\r\n$3\r\nabc",
+    ] {
+        let fake = Fake::start(answers);
+        let store = fake.store();
+        put(&store).unwrap();
+        thread::sleep(Duration::from_millis(20));
+        let found = store.get(&key(3));
+        let shown = String::from_utf8_lossy(answers);
+        assert!(!matches!(found, Ok(Some(_))), "{shown:?}");
+        let begun = Instant::now();
+        while store.get(&key(3)).is_err() {
+            assert!(begun.elapsed() < Duration::from_secs(20), "{shown:?}");
+        }
+    }
+}
+
+/// Endless, huge, deep: none of it is read for longer than a deadline, and none is more than 1 MiB.
+#[test]
+fn no_answer_is_too_much_for_the_parser() {
+    let deep: &'static [u8] = "*1\r\n".repeat(10_000).leak().as_bytes();
+    let just: &'static [u8] = ("*1\r\n".repeat(99) + "+OK\r\n").leak().as_bytes();
+    let line: &'static [u8] = "+".repeat(2 << 20).leak().as_bytes();
+    for answers in [
+        deep,
+        just,
+        line,
+        b"$9223372036854775807\r\nabc",
+        b"*9223372036854775807\r\n+a\r\n+b\r\n",
+        b"*2147483647\r\n:1\r\n",
+        b"%9223372036854775807\r\n+a\r\n",
+        b"%4611686018427387903\r\n+a\r\n+b\r\n",
+        b"|9223372036854775807\r\n+a\r\n",
+        b"|1\r\n+a\r\n+b\r\n+c\r\n",
+        b">2\r\n+message\r\n+a\r\n",
+        b"!-5\r\n",
+        b"$-9223372036854775808\r\n",
+    ] {
+        let fake = Fake::start(answers);
+        let store = fake.store();
+        let begun = Instant::now();
+        let shown = String::from_utf8_lossy(&answers[..answers.len().min(30)]);
+        let _ = put(&store);
+        println!("{shown:?}: {:?}, {:?}", begun.elapsed(), store.last_error());
+        let begun = Instant::now();
+        while store.get(&key(3)).is_err() {
+            assert!(begun.elapsed() < Duration::from_secs(20), "{shown:?}");
+        }
     }
 }

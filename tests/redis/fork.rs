@@ -17,7 +17,7 @@ fn session(n: u8) -> Session {
 
 /// Whether each of many lookups finds what was put there.
 fn finds_its_own(store: &RedisStore) -> bool {
-    (0..2_000_u32).all(|i| {
+    (0..1_000_u32).all(|i| {
         let n = i as u8;
         let found = store.get(&SessionKey::from([n; 32]));
         matches!(found, Ok(Some(session)) if session.as_bytes()[9..] == [n; 40])
@@ -30,17 +30,14 @@ fn a_forked_process_does_not_read_the_answers_of_its_parent() {
         "fork::a_forked_process_does_not_read_the_answers_of_its_parent",
         || {
             let redis = Redis::start("fork");
-            let went = (0..5)
-                .map(|_| fork(&redis))
-                .find(|status| *status != libc::SIGALRM);
-            assert_eq!(went, Some(0), "what the child ended with");
+            for _ in 0..20 {
+                assert_eq!(fork(&redis), 0, "what the child ended with");
+            }
         },
     );
 }
 
-/// What a forked process ended with that looks sessions up like its parent: `SIGALRM` if it was hung, as it
-/// happens to one in some hundred, because the pool's threads may wait when it is forked: `parking_lot` keeps a
-/// list of who waits, and its entries are gone in the child.
+/// What a forked process ended with that looks sessions up like its parent: `SIGALRM` if it was hung.
 #[expect(unsafe_code, reason = "a fork is")]
 fn fork(redis: &Redis) -> i32 {
     let store = RedisStore::connect(&format!("redis://127.0.0.1:{}", redis.port));

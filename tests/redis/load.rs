@@ -223,9 +223,8 @@ impl Seen {
         reasons
     }
 
-    /// No handshake failed, and none took longer than twice the deadline and a full one. The
-    /// deadline counts twice because one may pass until a connection is free, and another until the
-    /// answer is there. What a full handshake takes was measured by clients beside: the slowest, so
+    /// No handshake failed, and none took longer than twice the deadline and a full one: a lookup takes
+    /// one, and its thread may be woken late. What a full handshake takes was measured by clients beside: the slowest, so
     /// that what this machine is busy with otherwise is allowed for.
     #[track_caller]
     pub(crate) fn check_handshakes(&self) {

@@ -1,0 +1,21 @@
+//! The way to Redis: where it is, the connections to it, and the one thread that speaks on them. It uses `base` and
+//! `threads`.
+
+mod address;
+mod allowance;
+mod cluster;
+mod connections;
+mod dial;
+mod line;
+mod link;
+mod options;
+mod place;
+mod runtime;
+mod sentinels;
+mod target;
+mod tls;
+mod way;
+
+pub(crate) use connections::Connections;
+pub use options::RedisOptions;
+pub(crate) use runtime::Asked;

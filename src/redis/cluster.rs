@@ -1,0 +1,136 @@
+//! A cluster: the `redis` crate knows which node has which keys, follows them when they move, and connects to the nodes
+//! by our links.
+
+use std::cell::RefCell;
+use std::io::{self, ErrorKind};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
+
+use redis::aio::ConnectionLike;
+use redis::cluster::ClusterClient;
+use redis::cluster_async::{ClusterConnection, Connect};
+use redis::{
+    AsyncConnectionConfig, Cmd, IntoConnectionInfo, Pipeline, RedisFuture, RedisResult, Value,
+};
+use tokio::task::{AbortHandle, JoinHandle};
+use tokio::time::timeout;
+
+use super::dial::late;
+use super::link::Link;
+use super::place::Place;
+use super::target::Target;
+
+/// So many questions in a row without an answer in time end all connections: the nodes that are known may be gone. Fewer
+/// may be the fault of one node, whose link ends by itself.
+const MISSED: u32 = 20;
+
+#[derive(Clone)]
+pub(super) struct Cluster {
+    nodes: ClusterConnection<Link>,
+    answered: Arc<AtomicU64>,
+    missed: Arc<AtomicU32>,
+    end: AbortHandle,
+}
+
+thread_local! {
+    /// What links to nodes are begun with. The crate begins them by a function without an object, on the thread of the
+    /// runtime, which has one target.
+    static TARGET: RefCell<Weak<Target>> = const { RefCell::new(Weak::new()) };
+}
+
+impl Cluster {
+    /// Connects to a node of these and those that it knows; and what ends with the connections.
+    pub(super) async fn open(
+        target: &Arc<Target>,
+        nodes: &[Place],
+    ) -> RedisResult<(Self, JoinHandle<()>)> {
+        TARGET.set(Arc::downgrade(target));
+        let named = nodes.iter().filter_map(|node| match node {
+            Place::Tcp(host, port) if host.contains(':') => {
+                Some(format!("redis://[{host}]:{port}"))
+            }
+            Place::Tcp(host, port) => Some(format!("redis://{host}:{port}")),
+            Place::Unix(_) => None,
+        });
+        // Who asks does not wait for long, and asks again with the next handshake.
+        let client = ClusterClient::builder(named)
+            .retries(3)
+            .min_retry_wait(5)
+            .max_retry_wait(50)
+            .connection_timeout(target.dial.deadline)
+            .build()?;
+        // One after another, and what they say of the others.
+        let longest = target.dial.deadline * u32::try_from(nodes.len() + 2).unwrap_or(u32::MAX);
+        let nodes = timeout(longest, client.get_async_generic_connection::<Link>());
+        let nodes = nodes.await.map_err(late)??;
+        let ended = tokio::spawn(std::future::pending());
+        let cluster = Self {
+            nodes,
+            answered: Arc::default(),
+            missed: Arc::default(),
+            end: ended.abort_handle(),
+        };
+        Ok((cluster, ended))
+    }
+
+    pub(super) async fn exchange(&mut self, cmd: &Cmd) -> RedisResult<Value> {
+        let answer = self.nodes.req_packed_command(cmd).await;
+        let is_told = match &answer {
+            Ok(_) => true,
+            Err(error) => !error.is_io_error(),
+        };
+        if is_told {
+            self.answered.fetch_add(1, Relaxed);
+            self.missed.store(0, Relaxed);
+        }
+        answer
+    }
+
+    pub(super) fn missed(&self) {
+        if self.missed.fetch_add(1, Relaxed) >= MISSED {
+            self.end.abort();
+        }
+    }
+
+    pub(super) fn answered(&self) -> u64 {
+        self.answered.load(Relaxed)
+    }
+}
+
+impl Connect for Link {
+    fn connect_with_config<'a, T>(info: T, _: AsyncConnectionConfig) -> RedisFuture<'a, Self>
+    where
+        T: IntoConnectionInfo + Send + 'a,
+    {
+        let target = TARGET.with_borrow(Weak::upgrade);
+        Box::pin(async move {
+            let target = target.ok_or_else(|| io::Error::from(ErrorKind::NotConnected))?;
+            let info = info.into_connection_info()?;
+            let redis::ConnectionAddr::Tcp(host, port) = info.addr() else {
+                return Err(io::Error::from(ErrorKind::Unsupported).into());
+            };
+            let place = Place::Tcp(host.clone(), *port);
+            Ok(target.link(&place).await?.0)
+        })
+    }
+}
+
+impl ConnectionLike for Link {
+    fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
+        Box::pin(self.exchange_in_time(cmd))
+    }
+
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        _: &'a Pipeline,
+        _: usize,
+        _: usize,
+    ) -> RedisFuture<'a, Vec<Value>> {
+        // Nobody has pipelines.
+        Box::pin(async { Err(io::Error::from(ErrorKind::Unsupported).into()) })
+    }
+
+    fn get_db(&self) -> i64 {
+        0
+    }
+}

@@ -1,0 +1,126 @@
+//! How a connection is begun: the name of a host, the address that somebody listens at, TLS. Nothing of it blocks the
+//! thread, and whoever waits stops when they like.
+
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+#[cfg(unix)]
+use tokio::net::UnixStream;
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, timeout_at};
+use tokio_openssl::SslStream;
+
+use super::place::{Insecure, Place};
+use super::tls::{self, Files};
+
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+/// What connections of a set are begun with.
+pub(super) struct Dial {
+    pub(super) tls: Option<Insecure>,
+    pub(super) files: Files,
+    /// For each connection, TLS and login included.
+    pub(super) deadline: Duration,
+    pub(super) names: Turns,
+    pub(super) reading: Turns,
+}
+
+/// For work that may block: one at a time, so that a resolver that hangs has one thread, not one for each try.
+pub(super) struct Turns(Arc<Semaphore>);
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(1)))
+    }
+}
+
+impl Dial {
+    /// Connects within the deadline, and says when it will be over: some of it may be left to log in. Reading the files
+    /// of TLS comes before, and is not counted.
+    pub(super) async fn connect(&self, place: &Place) -> io::Result<(Box<dyn Stream>, Instant)> {
+        let (host, port) = match place {
+            #[cfg(unix)]
+            Place::Unix(path) => {
+                let until = Instant::now() + self.deadline;
+                let stream = timeout_at(until, UnixStream::connect(path)).await;
+                return Ok((Box::new(stream.map_err(late)??), until));
+            }
+            #[cfg(not(unix))]
+            Place::Unix(_) => return Err(ErrorKind::Unsupported.into()),
+            Place::Tcp(host, port) => (host.clone(), *port),
+        };
+        let tls = match self.tls {
+            // First: it may take longer than there is time to connect.
+            Some(insecure) => {
+                let (files, host) = (self.files.clone(), host.clone());
+                let begin = move || tls::begin(&files, insecure, &host);
+                Some(self.reading.block(begin).await?)
+            }
+            None => None,
+        };
+        let until = Instant::now() + self.deadline;
+        let tcp = async {
+            let addresses = match host.parse() {
+                Ok(ip) => vec![SocketAddr::new(ip, port)],
+                Err(_) => {
+                    let resolve = move || Ok((host.as_str(), port).to_socket_addrs()?.collect());
+                    self.names.block(resolve).await?
+                }
+            };
+            first_of(&addresses, until).await
+        };
+        let tcp = timeout_at(until, tcp).await.map_err(late)??;
+        tcp.set_nodelay(true)?;
+        let Some(ssl) = tls else {
+            return Ok((Box::new(tcp), until));
+        };
+        let mut stream = SslStream::new(ssl, tcp).map_err(io::Error::other)?;
+        let handshake = Pin::new(&mut stream).connect();
+        let done = timeout_at(until, handshake).await.map_err(late)?;
+        done.map_err(io::Error::other)?;
+        Ok((Box::new(stream), until))
+    }
+}
+
+impl Turns {
+    /// On a thread for that. If nobody waits any longer it goes on, and the next waits for it.
+    async fn block<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let turn = Arc::clone(&self.0).acquire_owned().await;
+        let done = spawn_blocking(move || {
+            let _turn = turn;
+            work()
+        });
+        done.await.map_err(io::Error::other)?
+    }
+}
+
+pub(super) fn late(_: tokio::time::error::Elapsed) -> io::Error {
+    io::Error::new(ErrorKind::TimedOut, "no connection before the deadline")
+}
+
+/// To the first address of a host that somebody listens at.
+async fn first_of(addresses: &[SocketAddr], until: Instant) -> io::Result<TcpStream> {
+    let mut failed = io::Error::new(ErrorKind::NotFound, "the host has no address");
+    for (tried, address) in addresses.iter().enumerate() {
+        // One that does not answer leaves time for the others.
+        let untried = u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
+        let now = Instant::now();
+        let share = until.saturating_duration_since(now) / untried;
+        match timeout_at(now + share, TcpStream::connect(address)).await {
+            Ok(Ok(tcp)) => return Ok(tcp),
+            Ok(Err(error)) => failed = error,
+            Err(elapsed) => failed = late(elapsed),
+        }
+    }
+    Err(failed)
+}

@@ -1,0 +1,132 @@
+//! One connection to one server, on which many ask at a time.
+
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Cmd, RedisConnectionInfo, RedisResult, Value};
+use tokio::task::{AbortHandle, JoinHandle};
+use tokio::time::{timeout, timeout_at};
+
+use super::allowance::{Allowance, Heard};
+use super::dial::{Dial, late};
+use super::place::{Login, Place};
+
+#[derive(Clone)]
+pub(super) struct Link {
+    connection: MultiplexedConnection,
+    allowance: Arc<Allowance>,
+    driver: Arc<Driver>,
+    /// For an answer, where whoever asks does not say how long.
+    patience: Duration,
+}
+
+/// The task that reads and writes. It ends with the last who may ask.
+struct Driver(AbortHandle);
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Link {
+    /// Connects and logs in, within the time that `dial` has for that; and what ends with the connection.
+    pub(super) async fn open(
+        dial: &Dial,
+        place: &Place,
+        login: &Login,
+        database: i64,
+    ) -> RedisResult<(Self, JoinHandle<()>)> {
+        let (stream, until) = dial.connect(place).await?;
+        let allowance = Arc::<Allowance>::default();
+        let heard = Heard {
+            stream,
+            allowance: Arc::clone(&allowance),
+        };
+        // Who logs in through this would be told more in an error than is good: see `log_in`.
+        let (nobody, config) = (RedisConnectionInfo::default(), AsyncConnectionConfig::new());
+        let nobody = nobody.set_skip_set_lib_name();
+        let opened = MultiplexedConnection::new_with_config(&nobody, heard, config);
+        let (connection, driver) = timeout_at(until, opened).await.map_err(late)??;
+        let driver = tokio::spawn(driver);
+        let mut link = Self {
+            connection,
+            allowance,
+            driver: Arc::new(Driver(driver.abort_handle())),
+            patience: dial.deadline,
+        };
+        let entered = timeout_at(until, link.enter(login, database));
+        entered.await.map_err(late)??;
+        Ok((link, driver))
+    }
+
+    async fn enter(&mut self, login: &Login, database: i64) -> RedisResult<()> {
+        if let Some(password) = &login.password {
+            let mut auth = redis::cmd("AUTH");
+            auth.arg(&login.user).arg(password);
+            self.log_in(&auth).await?;
+        } else if let Value::ServerError(error) = self.exchange(&redis::cmd("PING")).await?
+            && error.code() != "NOPERM"
+        {
+            // It wants a password, or has enough clients.
+            Value::ServerError(error).extract_error()?;
+        }
+        if database != 0 {
+            let mut select = redis::cmd("SELECT");
+            self.exchange(select.arg(database)).await?.extract_error()?;
+        }
+        Ok(())
+    }
+
+    /// Of an error no more is told than its code: the rest may quote the password.
+    async fn log_in(&mut self, auth: &Cmd) -> RedisResult<()> {
+        let Value::ServerError(error) = self.exchange(auth).await? else {
+            return Ok(());
+        };
+        let known = ["WRONGPASS", "NOPERM", "DENIED", "LOADING", "MASTERDOWN"];
+        let code = known.into_iter().find(|code| *code == error.code());
+        let refused = format!("AUTH was refused: {}", code.unwrap_or("ERR"));
+        Err(io::Error::new(ErrorKind::PermissionDenied, refused).into())
+    }
+
+    /// What Redis answers, an error too. What comes after a wrong answer is not to be trusted: then the driver ends.
+    pub(super) async fn exchange(&mut self, cmd: &Cmd) -> RedisResult<Value> {
+        self.allowance.ask();
+        let answer = self.connection.send_packed_command(cmd).await?;
+        self.allowance.answer();
+        // What will not be any better on this connection, but may be on another.
+        if let Value::ServerError(error) = &answer
+            && ["READONLY", "MASTERDOWN", "NOAUTH"].contains(&error.code())
+        {
+            self.cut();
+        }
+        Ok(answer)
+    }
+
+    /// As `exchange`, of one who waits as long as it may take to connect, and then ends the connection.
+    pub(super) async fn exchange_in_time(&mut self, cmd: &Cmd) -> RedisResult<Value> {
+        let patience = self.patience;
+        timeout(patience, self.exchange(cmd))
+            .await
+            .unwrap_or_else(|_| {
+                self.cut();
+                Err(io::Error::new(
+                    ErrorKind::ConnectionAborted,
+                    "no answer before the deadline",
+                )
+                .into())
+            })
+    }
+
+    /// Nobody gets an answer on this connection any more.
+    pub(super) fn cut(&self) {
+        self.driver.0.abort();
+    }
+
+    /// How many questions were answered.
+    pub(super) fn answered(&self) -> u64 {
+        self.allowance.answered()
+    }
+}
