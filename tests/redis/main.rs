@@ -19,6 +19,7 @@ mod fork;
 mod guests;
 mod keys;
 mod load;
+mod many;
 mod once;
 mod proxy;
 mod register;
