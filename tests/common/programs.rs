@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 /// What a test needs that is not of Rust, beside a shell, and the package of Debian that has it. The README's `apt-get` lines are
 /// held against this, and so is `.ci/run`.
-pub const NEEDED: [(&str, &str); 11] = [
+pub const NEEDED: [(&str, &str); 12] = [
     ("openssl", "openssl"),
     ("python3", "python3"),
     ("the module cryptography of python3", "python3-cryptography"),
@@ -18,6 +18,8 @@ pub const NEEDED: [(&str, &str); 11] = [
     ("nginx", "nginx"),
     ("haproxy", "haproxy"),
     ("redis-server", "redis-server"),
+    // In a package that the other one needs.
+    ("redis-cli", "redis-server"),
     ("chromedriver", "chromium-driver"),
     ("chromium", "chromium"),
     ("firefox-esr", "firefox-esr"),

@@ -30,6 +30,8 @@ mod rotation;
 mod server;
 mod tiered;
 mod tls_desync;
+mod topology;
+mod topology_fixtures;
 
 use std::time::Duration;
 

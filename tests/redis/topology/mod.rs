@@ -1,0 +1,166 @@
+//! Redis with more servers than one: a cluster, and a primary with replicas that sentinels watch.
+//!
+//! All are processes of their own on 127.0.0.1, with or without passwords and TLS. Clients, and replicas, reach each through a
+//! little network of its own (`network`), which can be cut; what the fixtures themselves ask goes past it.
+
+mod cluster;
+mod network;
+mod node;
+mod sentinel;
+
+pub(crate) use cluster::Cluster;
+pub(crate) use node::Node;
+pub(crate) use sentinel::Sentinels;
+
+use std::path::PathBuf;
+
+use parking_lot::Mutex;
+
+use crate::common::mint;
+use crate::common::process::Scratch;
+
+/// The user that the fixtures are, and the servers to each other. It is no business of a test's.
+const OURS: &str = "fixture";
+
+/// Who is let in.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Access {
+    /// The default one if none.
+    user: Option<String>,
+    /// Each is as good as the other. With none anyone is let in.
+    passwords: Vec<String>,
+}
+
+impl Access {
+    pub(crate) fn password(password: &str) -> Self {
+        let passwords = vec![password.to_owned()];
+        Self {
+            user: None,
+            passwords,
+        }
+    }
+
+    /// This user only.
+    pub(crate) fn user(user: &str, password: &str) -> Self {
+        Self {
+            user: Some(user.to_owned()),
+            ..Self::password(password)
+        }
+    }
+
+    fn name(&self) -> &str {
+        self.user.as_deref().unwrap_or("default")
+    }
+
+    /// The newest password.
+    fn newest(&self) -> Option<&str> {
+        self.passwords.last().map(String::as_str)
+    }
+
+    /// What is before the hosts in a URL.
+    fn in_url(&self) -> String {
+        let user = self.user.as_deref().unwrap_or_default();
+        let with = |password| format!("{user}:{password}@");
+        self.newest().map(with).unwrap_or_default()
+    }
+
+    /// The lines of a configuration. They cannot tell apart what a user had, so that `ACL SETUSER` says what changes.
+    fn lines(&self) -> String {
+        let passwords: String = self.passwords.iter().map(|it| format!(" >{it}")).collect();
+        let mut lines = format!("user {OURS} on >{OURS} ~* &* +@all\n");
+        lines += &match (&self.user, passwords.as_str()) {
+            (None, "") => "user default on nopass ~* &* +@all\n".into(),
+            (None, passwords) => format!("user default on{passwords} ~* &* +@all\n"),
+            (Some(user), passwords) => {
+                format!("user default off\nuser {user} on{passwords} ~* &* +@all\n")
+            }
+        };
+        lines
+    }
+}
+
+/// How servers are to be.
+#[derive(Debug, Default)]
+pub(crate) struct Settings {
+    /// Who is let in to the nodes.
+    pub(crate) access: Access,
+    /// Who is let in to the sentinels.
+    pub(crate) sentinel_access: Access,
+    /// TLS everywhere, and nothing beside it.
+    pub(crate) tls: bool,
+    /// More lines of each node's configuration.
+    pub(crate) lines: &'static str,
+}
+
+/// What servers have in common.
+struct House {
+    scratch: Scratch,
+    /// The file of the certificate, which is its own CA, and that of its key.
+    tls: Option<[PathBuf; 2]>,
+    access: Mutex<Access>,
+}
+
+impl House {
+    fn new(scratch: &str, tls: bool, access: Access) -> Self {
+        let scratch = Scratch::new(&format!("redis-{scratch}"));
+        let tls = tls.then(|| {
+            let identity = mint("localhost", None).unwrap();
+            let cert = identity.cert.to_pem().unwrap();
+            let key = identity.key.private_key_to_pem_pkcs8().unwrap();
+            let files = [("cert.pem", cert), ("key.pem", key)];
+            files.map(|(name, pem)| scratch.write(name, &pem).into())
+        });
+        Self {
+            scratch,
+            tls,
+            access: Mutex::new(access),
+        }
+    }
+
+    /// A URL of these.
+    fn url<'a>(&self, scheme: &str, nodes: impl IntoIterator<Item = &'a Node>) -> String {
+        let scheme = match self.tls {
+            Some(_) => scheme.replacen("redis", "rediss", 1),
+            None => scheme.to_owned(),
+        };
+        let hosts: Vec<_> = nodes.into_iter().map(Node::address).collect();
+        let access = self.access.lock().in_url();
+        format!("{scheme}://{access}{}", hosts.join(","))
+    }
+
+    /// Lets clients in with this password too.
+    fn add_password(&self, nodes: &[Node], new: &str) {
+        let mut access = self.access.lock();
+        assert!(!access.passwords.is_empty(), "anyone is let in");
+        access.passwords.push(new.to_owned());
+        let user = access.name();
+        for node in nodes.iter().filter(|node| node.runs()) {
+            let () = node.ask(&format!("ACL SETUSER {user} >{new}"));
+        }
+    }
+
+    /// Lets clients in with the newest password only. Those that are in stay in, as Redis has it, if they are not put out.
+    fn only_newest_password(&self, nodes: &[Node]) {
+        let mut access = self.access.lock();
+        let new = access.passwords.pop().expect("a password");
+        access.passwords = vec![new.clone()];
+        let user = access.name();
+        for node in nodes.iter().filter(|node| node.runs()) {
+            let () = node.ask(&format!("ACL SETUSER {user} resetpass >{new}"));
+        }
+    }
+
+    /// Closes the connections of all clients, not those of servers.
+    fn put_out(&self, nodes: &[Node]) {
+        let user = self.access.lock().name().to_owned();
+        for node in nodes.iter().filter(|node| node.runs()) {
+            let _: u32 = node.ask(&format!("CLIENT KILL USER {user}"));
+        }
+    }
+}
+
+/// One line of `INFO`, or of what looks like it.
+fn info<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    let mut lines = text.lines().map(str::trim_end);
+    lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+}
