@@ -7,15 +7,16 @@ mod cluster;
 mod connections;
 mod dial;
 mod line;
+mod lines;
 mod link;
 mod options;
 mod place;
-mod runtime;
 mod sentinels;
 mod target;
 mod tls;
+mod wait;
 mod way;
 
 pub(crate) use connections::Connections;
 pub use options::RedisOptions;
-pub(crate) use runtime::Asked;
+pub(crate) use way::Both;

@@ -143,7 +143,7 @@ impl RedisKeys {
         self
     }
 
-    fn ask<T: FromRedisValue>(&self, cmd: Cmd) -> Result<T, KeyError> {
+    fn ask<T: FromRedisValue>(&self, cmd: &Cmd) -> Result<T, KeyError> {
         self.connections.call(cmd, DEADLINE).map_err(KeyError::new)
     }
 
@@ -159,7 +159,7 @@ impl RedisKeys {
         ours: Option<Arc<TicketKey>>,
     ) -> Result<Arc<TicketKey>, KeyError> {
         let name = self.redis_key(number);
-        let found: Option<Vec<u8>> = self.ask(get(&name))?;
+        let found: Option<Vec<u8>> = self.ask(&get(&name))?;
         if let Some(sealed) = found {
             return self.open(&name, &sealed, ours);
         }
@@ -176,12 +176,12 @@ impl RedisKeys {
             .arg("NX")
             .arg("EX")
             .arg(lives.as_secs());
-        let first: Option<()> = self.ask(set)?;
+        let first: Option<()> = self.ask(&set)?;
         if first.is_some() {
             return Ok(offered);
         }
         // Another host was faster.
-        let found: Option<Vec<u8>> = self.ask(get(&name))?;
+        let found: Option<Vec<u8>> = self.ask(&get(&name))?;
         let sealed =
             found.ok_or_else(|| KeyError::new(format!("{name} comes and goes in Redis")))?;
         self.open(&name, &sealed, Some(offered))
@@ -237,7 +237,7 @@ impl RedisKeys {
         let mut mget = redis::cmd("MGET");
         let names: Vec<_> = past.iter().map(|number| self.redis_key(*number)).collect();
         mget.arg(&names);
-        let found: Vec<Option<Vec<u8>>> = self.ask(mget)?;
+        let found: Vec<Option<Vec<u8>>> = self.ask(&mget)?;
         for ((number, name), sealed) in past.iter().zip(&names).zip(found) {
             // One that does not open is as good as none: nothing is sealed under it any more.
             let ours = known(number);

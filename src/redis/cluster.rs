@@ -54,10 +54,12 @@ impl Cluster {
         });
         // Who asks does not wait for long, and asks again with the next handshake.
         let client = ClusterClient::builder(named)
-            .retries(3)
+            .retries(8)
             .min_retry_wait(5)
             .max_retry_wait(50)
             .connection_timeout(target.dial.deadline)
+            // Who asks has a deadline, and a thread that has no timer of tokio's.
+            .overall_response_timeout(None)
             .build()?;
         // One after another, and what they say of the others.
         let longest = target.dial.deadline * u32::try_from(nodes.len() + 2).unwrap_or(u32::MAX);
@@ -90,6 +92,10 @@ impl Cluster {
         if self.missed.fetch_add(1, Relaxed) >= MISSED {
             self.end.abort();
         }
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.end.is_finished()
     }
 
     pub(super) fn answered(&self) -> u64 {

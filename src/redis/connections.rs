@@ -1,103 +1,91 @@
-//! A set of connections, for all that is made of the same options, and for whoever asks on any thread. Its thread is
-//! started by the first question, so that a process can be forked before, and one that was forked off has a thread of
-//! its own: on the connections of its parent each would read answers that are the other's.
+//! A set of connections, for all that is made of the same options, and for whoever asks on any thread. They are begun
+//! with the first question, so that a process can be forked before, and one that was forked off has its own: on those of
+//! its parent each would read answers that are the other's.
 
 use std::io::{self, ErrorKind};
 use std::mem;
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
-use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use redis::{Cmd, FromRedisValue, RedisError, RedisResult};
-use tokio::sync::mpsc;
-use tokio::sync::mpsc::error::TrySendError;
 
-use super::runtime::{self, Asked, Question};
+use super::lines::Lines;
 use super::target::Target;
-use crate::threads;
+use super::wait::wait_until;
+use super::way::{Both, Way};
 
-/// How many questions wait at most for the thread to look at them. More than there are threads that ask.
-const WAITING: usize = 4096;
-
-/// While another thread starts the one that is to be asked.
+/// While another thread begins.
 const REST: Duration = Duration::from_micros(100);
 
 pub(crate) struct Connections {
     target: Arc<Target>,
-    lines: usize,
+    count: usize,
     first: Node,
-    /// The process in which the thread is being started, or 0. No lock, which a fork might leave locked.
+    /// The process in which they are being begun, or 0. No lock, which a fork might leave locked.
     starting: AtomicU32,
 }
 
-/// The thread of a process, and of the one that was forked off it.
+/// What a process has, and the one that was forked off it.
 #[derive(Default)]
 struct Node(OnceLock<Box<Here>>);
 
 struct Here {
     process: u32,
-    /// The thread ends when this is dropped.
-    questions: Option<mpsc::Sender<Question>>,
+    lines: Option<Lines>,
     forked: Node,
 }
 
 impl Connections {
-    pub(super) fn new(target: Target, lines: usize) -> Self {
+    pub(super) fn new(target: Target, count: usize) -> Self {
         Self {
             target: Arc::new(target),
-            lines,
+            count,
             first: Node::default(),
             starting: AtomicU32::new(0),
         }
     }
 
     /// What Redis answers to this command, within the deadline.
-    pub(crate) fn call<T: FromRedisValue>(&self, cmd: Cmd, deadline: Duration) -> RedisResult<T> {
-        let (value, _) = self.ask(Asked::One(cmd), deadline)?;
+    pub(crate) fn call<T: FromRedisValue>(&self, cmd: &Cmd, deadline: Duration) -> RedisResult<T> {
+        let value = self.ask(deadline, async |mut way| way.ask(cmd).await)?;
         Ok(redis::from_redis_value(value)?)
     }
 
     /// Asks both; returns why the second was refused, if it was.
     pub(crate) fn call_both(
         &self,
-        both: Asked,
+        both: &Both,
         deadline: Duration,
     ) -> RedisResult<Option<RedisError>> {
-        Ok(self.ask(both, deadline)?.1)
+        self.ask(deadline, async |mut way| way.ask_both(both).await)
     }
 
-    fn ask(&self, asked: Asked, deadline: Duration) -> runtime::Answer {
+    fn ask<T>(
+        &self,
+        deadline: Duration,
+        ask: impl AsyncFnOnce(Way) -> RedisResult<T>,
+    ) -> RedisResult<T> {
         let until = Instant::now() + deadline;
-        let (answer, answered) = sync_channel(1);
-        let question = Question {
-            asked,
-            until: until.into(),
-            deadline,
-            answer,
-        };
-        let sent = self.questions(until)?.try_send(question);
-        sent.map_err(|error| match error {
-            TrySendError::Full(_) => io::Error::other("too many questions at a time"),
-            TrySendError::Closed(_) => gone(),
-        })?;
-        let left = until.saturating_duration_since(Instant::now());
-        answered.recv_timeout(left).unwrap_or_else(|none| {
-            Err(match none {
-                RecvTimeoutError::Timeout => runtime::late(),
-                RecvTimeoutError::Disconnected => gone().into(),
-            })
+        let way = wait_until(until, self.lines(until)?.up()).ok_or_else(late)??;
+        let begun = Instant::now();
+        wait_until(until, ask(way.clone())).unwrap_or_else(|| {
+            // What waited for a connection says nothing about the one that it got.
+            if begun.elapsed() * 2 >= deadline {
+                way.cut();
+            }
+            Err(late().into())
         })
     }
 
-    /// Whom to ask in this process.
-    fn questions(&self, until: Instant) -> io::Result<&mpsc::Sender<Question>> {
+    /// Those of this process.
+    fn lines(&self, until: Instant) -> io::Result<&Lines> {
         let process = process::id();
         loop {
             let node = match self.first.here(process) {
-                Ok(questions) => return Ok(questions),
+                Ok(lines) => return Ok(lines),
                 Err(node) => node,
             };
             let starting = self.starting.load(SeqCst);
@@ -123,30 +111,25 @@ impl Connections {
     }
 
     fn start(&self, process: u32) -> io::Result<Box<Here>> {
-        let (questions, asked) = mpsc::channel(WAITING);
-        let (target, lines) = (Arc::clone(&self.target), self.lines);
-        threads::spawn_on_stack("redis", runtime::STACK, move || {
-            runtime::run(target, lines, asked);
-        })?;
         Ok(Box::new(Here {
             process,
-            questions: Some(questions),
+            lines: Some(Lines::start(&self.target, self.count)?),
             forked: Node::default(),
         }))
     }
 }
 
-fn gone() -> io::Error {
-    io::Error::new(ErrorKind::BrokenPipe, "the thread of the store has ended")
+fn late() -> io::Error {
+    io::Error::new(ErrorKind::TimedOut, "no answer before the deadline")
 }
 
 impl Node {
-    /// The questions of this process, or where they are to be.
-    fn here(&self, process: u32) -> Result<&mpsc::Sender<Question>, &Self> {
+    /// Those of this process, or where they are to be.
+    fn here(&self, process: u32) -> Result<&Lines, &Self> {
         let mut node = self;
         while let Some(here) = node.0.get() {
-            match &here.questions {
-                Some(questions) if here.process == process => return Ok(questions),
+            match &here.lines {
+                Some(lines) if here.process == process => return Ok(lines),
                 _ => node = &here.forked,
             }
         }
@@ -157,8 +140,8 @@ impl Node {
 impl Drop for Here {
     fn drop(&mut self) {
         if self.process != process::id() {
-            // To drop it would be to wake the thread of the parent, by a descriptor that both have.
-            mem::forget(self.questions.take());
+            // To drop them would be to wake the thread of the parent, by a descriptor that both have.
+            mem::forget(self.lines.take());
         }
     }
 }

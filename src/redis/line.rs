@@ -20,6 +20,18 @@ pub(super) enum State {
     Down(Arc<str>),
 }
 
+impl State {
+    /// Soon it is another, for better or worse.
+    pub(super) fn is_changing(&self) -> bool {
+        match self {
+            Self::Connecting => true,
+            // It is about to be seen.
+            Self::Up(way) => way.has_ended(),
+            Self::Down(_) => false,
+        }
+    }
+}
+
 /// A connection that nobody uses is replaced before firewalls forget it, and Redis, where its `timeout` is set.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -34,10 +46,10 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Keeps a line up, and says in `state` how it is.
-pub(super) async fn keep(target: Arc<Target>, state: watch::Sender<State>) {
+pub(super) async fn keep(target: &Arc<Target>, state: &watch::Sender<State>) {
     let mut pause = SHORTEST_PAUSE;
     loop {
-        let why = match Way::open(&target).await {
+        let why = match Way::open(target).await {
             Ok((way, ended)) => {
                 let begun = way.answered();
                 state.send_replace(State::Up(way.clone()));

@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -13,6 +14,9 @@ use super::allowance::{Allowance, Heard};
 use super::dial::{Dial, late};
 use super::place::{Login, Place};
 
+/// How many questions wait at most to be written. Who has another waits for one of these.
+const AT_ONCE: usize = 1024;
+
 #[derive(Clone)]
 pub(super) struct Link {
     connection: MultiplexedConnection,
@@ -23,11 +27,15 @@ pub(super) struct Link {
 }
 
 /// The task that reads and writes. It ends with the last who may ask.
-struct Driver(AbortHandle);
+struct Driver {
+    task: AbortHandle,
+    /// It has no further answers, though it may not have ended yet.
+    is_over: AtomicBool,
+}
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
     }
 }
 
@@ -46,15 +54,20 @@ impl Link {
             allowance: Arc::clone(&allowance),
         };
         // Who logs in through this would be told more in an error than is good: see `log_in`.
-        let (nobody, config) = (RedisConnectionInfo::default(), AsyncConnectionConfig::new());
-        let nobody = nobody.set_skip_set_lib_name();
+        let nobody = RedisConnectionInfo::default().set_skip_set_lib_name();
+        // Who asks has a deadline, and a thread that has no timer of tokio's.
+        let config = AsyncConnectionConfig::new().set_response_timeout(None);
+        let config = config.set_pipeline_buffer_size(AT_ONCE);
         let opened = MultiplexedConnection::new_with_config(&nobody, heard, config);
         let (connection, driver) = timeout_at(until, opened).await.map_err(late)??;
         let driver = tokio::spawn(driver);
         let mut link = Self {
             connection,
             allowance,
-            driver: Arc::new(Driver(driver.abort_handle())),
+            driver: Arc::new(Driver {
+                task: driver.abort_handle(),
+                is_over: AtomicBool::new(false),
+            }),
             patience: dial.deadline,
         };
         let entered = timeout_at(until, link.enter(login, database));
@@ -94,15 +107,40 @@ impl Link {
     /// What Redis answers, an error too. What comes after a wrong answer is not to be trusted: then the driver ends.
     pub(super) async fn exchange(&mut self, cmd: &Cmd) -> RedisResult<Value> {
         self.allowance.ask();
-        let answer = self.connection.send_packed_command(cmd).await?;
+        let answer = self.connection.send_packed_command(cmd).await;
+        let answer = answer.inspect_err(|_| self.cut())?;
         self.allowance.answer();
-        // What will not be any better on this connection, but may be on another.
-        if let Value::ServerError(error) = &answer
+        self.leave_after(&answer);
+        Ok(answer)
+    }
+
+    /// The same for two, which are written at once.
+    pub(super) async fn exchange_both(
+        &mut self,
+        first: &Cmd,
+        second: &Cmd,
+    ) -> RedisResult<[Value; 2]> {
+        let mut both = redis::pipe();
+        both.add_command(first.clone()).add_command(second.clone());
+        self.allowance.ask();
+        let answers = self.connection.send_packed_commands(&both, 0, 2).await;
+        let answers = answers.inspect_err(|_| self.cut())?;
+        self.allowance.answer();
+        let answers: [Value; 2] = answers.try_into().map_err(|_| {
+            self.cut();
+            io::Error::new(ErrorKind::InvalidData, "not an answer to each of two")
+        })?;
+        self.leave_after(&answers[0]);
+        Ok(answers)
+    }
+
+    /// What will not be any better on this connection, but may be on another.
+    fn leave_after(&self, answer: &Value) {
+        if let Value::ServerError(error) = answer
             && ["READONLY", "MASTERDOWN", "NOAUTH"].contains(&error.code())
         {
             self.cut();
         }
-        Ok(answer)
     }
 
     /// As `exchange`, of one who waits as long as it may take to connect, and then ends the connection.
@@ -122,7 +160,13 @@ impl Link {
 
     /// Nobody gets an answer on this connection any more.
     pub(super) fn cut(&self) {
-        self.driver.0.abort();
+        self.driver.is_over.store(true, Relaxed);
+        self.driver.task.abort();
+    }
+
+    /// Nobody does.
+    pub(super) fn has_ended(&self) -> bool {
+        self.driver.is_over.load(Relaxed) || self.driver.task.is_finished()
     }
 
     /// How many questions were answered.

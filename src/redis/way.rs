@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use redis::{Cmd, RedisResult, Value};
+use futures_util::future::join;
+use redis::{Cmd, RedisError, RedisResult, Value};
 use tokio::task::JoinHandle;
 
 use super::address::Servers;
@@ -10,6 +11,13 @@ use super::cluster::Cluster;
 use super::link::Link;
 use super::sentinels::check_role;
 use super::target::Target;
+
+/// Two questions at once, of which the first counts. If only the first is refused, `undo` follows.
+pub(crate) struct Both {
+    pub(crate) first: Cmd,
+    pub(crate) second: Cmd,
+    pub(crate) undo: Cmd,
+}
 
 /// A connection that is there.
 #[derive(Clone)]
@@ -46,11 +54,43 @@ impl Way {
         answer.extract_error()
     }
 
+    /// Returns why the second was refused, if it was.
+    pub(super) async fn ask_both(&mut self, both: &Both) -> RedisResult<Option<RedisError>> {
+        let (first, second) = match self {
+            Self::Link(link) => {
+                let [first, second] = link.exchange_both(&both.first, &both.second).await?;
+                (Ok(first), Ok(second))
+            }
+            // Each goes to the node that has its key.
+            Self::Cluster(cluster) => {
+                let mut other = cluster.clone();
+                join(cluster.exchange(&both.first), other.exchange(&both.second)).await
+            }
+        };
+        let refused = |answer: RedisResult<Value>| answer.and_then(Value::extract_error);
+        match (refused(first), refused(second)) {
+            (Ok(_), second) => Ok(second.err()),
+            (Err(error), Err(_)) => Err(error),
+            (Err(error), Ok(_)) => {
+                self.ask(&both.undo).await?;
+                Err(error)
+            }
+        }
+    }
+
     /// After a question without an answer in time: what comes later is for nobody.
     pub(super) fn cut(&self) {
         match self {
             Self::Link(link) => link.cut(),
             Self::Cluster(cluster) => cluster.missed(),
+        }
+    }
+
+    /// Nobody gets an answer from it any more.
+    pub(super) fn has_ended(&self) -> bool {
+        match self {
+            Self::Link(link) => link.has_ended(),
+            Self::Cluster(cluster) => cluster.has_ended(),
         }
     }
 

@@ -10,7 +10,7 @@ use super::sealed::Sealed;
 use super::session_store::SessionStore;
 use super::write_behind::WriteBehind;
 use crate::ffi;
-use crate::redis::{Asked, RedisOptions};
+use crate::redis::{Both, RedisOptions};
 use crate::session::{Session, SessionKey, StoreError};
 pub(super) use history::Remembered;
 pub(super) use lines::Lines;
@@ -181,7 +181,7 @@ fn millis(time: Duration) -> u64 {
 impl SessionStore for RedisStore {
     fn put(&self, key: &SessionKey, session: Session) -> Result<(), StoreError> {
         match self.set(key, &session) {
-            Some((set, _)) => self.lines.call(set),
+            Some((set, _)) => self.lines.call(&set),
             None => Ok(()),
         }
     }
@@ -201,7 +201,7 @@ impl SessionStore for RedisStore {
                     expire
                 };
                 // A Redis that is full takes the second all the same: the client is to keep what it has.
-                let refused = self.lines.call_both(Asked::Both {
+                let refused = self.lines.call_both(&Both {
                     first: set,
                     second: expire(USED),
                     undo: expire(left),
@@ -212,21 +212,21 @@ impl SessionStore for RedisStore {
                 }
                 Ok(())
             }
-            Some((set, _)) => self.lines.call(set),
+            Some((set, _)) => self.lines.call(&set),
             None => Ok(()),
         }
     }
 
     fn get(&self, key: &SessionKey) -> Result<Option<Session>, StoreError> {
-        Ok(self.session(self.lines.call(self.cmd("GET", key))?))
+        Ok(self.session(self.lines.call(&self.cmd("GET", key))?))
     }
 
     fn remove(&self, key: &SessionKey) -> Result<(), StoreError> {
-        self.lines.call(self.cmd("UNLINK", key))
+        self.lines.call(&self.cmd("UNLINK", key))
     }
 
     fn take(&self, key: &SessionKey) -> Result<Option<Session>, StoreError> {
-        Ok(self.session(self.lines.call(self.cmd("GETDEL", key))?))
+        Ok(self.session(self.lines.call(&self.cmd("GETDEL", key))?))
     }
 
     fn takes_once(&self) -> bool {

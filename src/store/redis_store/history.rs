@@ -30,7 +30,7 @@ impl Lines {
         let lives = u64::try_from(lives.as_millis()).unwrap_or(u64::MAX);
         let mut eval = redis::cmd("EVAL");
         eval.arg(SCRIPT).arg(1).arg(key).arg(lives).arg(hello);
-        Ok(match self.call::<i64>(eval)? {
+        Ok(match self.call::<i64>(&eval)? {
             1 => Remembered::First,
             0 => Remembered::Before,
             _ => Remembered::MayBeLost,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use redis::{Cmd, FromRedisValue, RedisError};
 
-use crate::redis::{Asked, Connections, RedisOptions};
+use crate::redis::{Both, Connections, RedisOptions};
 use crate::session::StoreError;
 use crate::store::last_error::LastError;
 
@@ -36,7 +36,7 @@ impl Lines {
         &self.last_error
     }
 
-    pub(in crate::store) fn call<T: FromRedisValue>(&self, cmd: Cmd) -> Result<T, StoreError> {
+    pub(in crate::store) fn call<T: FromRedisValue>(&self, cmd: &Cmd) -> Result<T, StoreError> {
         let answer = self.connections.call(cmd, self.options.longest_call());
         self.last_error.of(answer.map_err(StoreError::new))
     }
@@ -44,7 +44,7 @@ impl Lines {
     /// Two calls in one trip, of which the first counts. Returns why the second was refused, if it was.
     pub(in crate::store) fn call_both(
         &self,
-        both: Asked,
+        both: &Both,
     ) -> Result<Option<RedisError>, StoreError> {
         let answer = self
             .connections
