@@ -44,6 +44,11 @@ Usage: server [OPTION VALUE | OPTION=VALUE]...
   --redis-secret FILE what they are sealed under: what is in this file, 32 to 1024 bytes; may be
                       given more than once, the first seals
   --redis-keys        random ticket keys in that Redis too (stateless and hybrid)
+  --redis-deadline MS how long that Redis has to answer a handshake, and to be connected to;
+                      default 50 milliseconds
+  --redis-ca FILE     the CAs, in PEM, that are believed about that Redis, in place of the system's
+  --redis-client-certificate FILE,FILE
+                      the certificate and the key, in PEM, that are shown to that Redis
   --single-use        TLS 1.3 sessions resume once (stateful)
   --forget-on SIGHUP  end all sessions whenever this signal comes; without, it ends the server
   --help              print this
@@ -145,6 +150,9 @@ pub(crate) fn parse(mut words: impl Iterator<Item = OsString>) -> Result<Command
             "--redis" => args.redis.set_url(&value()?)?,
             "--redis-secret" => args.redis.secrets.push(value()?.into()),
             "--redis-keys" => args.redis.keys = true,
+            "--redis-deadline" => args.redis.set_deadline(&value()?)?,
+            "--redis-ca" => args.redis.ca = Some(value()?.into()),
+            "--redis-client-certificate" => args.redis.set_client(&value()?)?,
             "--single-use" => args.single_use = true,
             "--forget-on" => args.forget_on_hangup = is_hangup(&value()?)?,
             _ => {
@@ -152,7 +160,8 @@ pub(crate) fn parse(mut words: impl Iterator<Item = OsString>) -> Result<Command
                     "{option:?} is no option; there are --mode, --listen, --cert, --key, \
                      --client-ca, --vhost, --switch, --lifetime, --tickets, --capacity, --tls, \
                      --keys, --keys-secret, --key-epoch, --redis, --redis-secret, \
-                     --redis-keys, --single-use and --forget-on"
+                     --redis-keys, --redis-deadline, --redis-ca, --redis-client-certificate, \
+                     --single-use and --forget-on"
                 ));
             }
         }

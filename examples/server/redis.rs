@@ -2,8 +2,11 @@
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use openssl_resumption::{SessionStore, TicketKeys};
+
+use crate::options::{parsed, split};
 
 /// The options about Redis.
 #[derive(Debug, Default)]
@@ -12,6 +15,12 @@ pub(crate) struct RedisArgs {
     pub(crate) secrets: Vec<PathBuf>,
     /// Whether the ticket keys are there too.
     pub(crate) keys: bool,
+    /// How long it has to answer, and to be connected to.
+    pub(crate) deadline: Option<Duration>,
+    /// The CAs that are believed about it.
+    pub(crate) ca: Option<PathBuf>,
+    /// A certificate and its key, for one that wants to know who asks.
+    client: Option<(PathBuf, PathBuf)>,
 }
 
 impl RedisArgs {
@@ -25,9 +34,32 @@ impl RedisArgs {
         Ok(())
     }
 
+    /// `--redis-deadline`
+    pub(crate) fn set_deadline(&mut self, value: &OsStr) -> Result<(), String> {
+        let milliseconds = parsed(value).filter(|milliseconds| *milliseconds > 0);
+        let milliseconds = milliseconds.ok_or_else(|| {
+            format!("--redis-deadline must be a number of milliseconds, not {value:?}")
+        })?;
+        self.deadline = Some(Duration::from_millis(milliseconds));
+        Ok(())
+    }
+
+    /// `--redis-client-certificate`
+    pub(crate) fn set_client(&mut self, value: &OsStr) -> Result<(), String> {
+        let (chain, key) = split(value, b',');
+        let key = key.filter(|key| !key.is_empty() && !chain.is_empty());
+        let key = key.ok_or("--redis-client-certificate must be FILE,FILE")?;
+        self.client = Some((chain.into(), key.into()));
+        Ok(())
+    }
+
     /// What is wrong with the options together.
     pub(crate) fn check(&self, has_store: bool, has_tickets: bool) -> Result<(), &'static str> {
+        let has_more = self.ca.is_some() || self.client.is_some() || self.deadline.is_some();
         match (&self.url, self.secrets.is_empty()) {
+            (None, _) if has_more => {
+                Err("--redis-deadline, --redis-ca and --redis-client-certificate need --redis")
+            }
             (None, true) if !self.keys => Ok(()),
             (None, _) => Err("--redis-secret and --redis-keys need --redis"),
             (Some(_), true) => Err("--redis needs --redis-secret"),
@@ -50,13 +82,13 @@ impl RedisArgs {
         let Some(url) = &self.url else {
             return Ok(None);
         };
-        imp::store(url, self.secrets()?).map(Some)
+        imp::store(self, url, self.secrets()?).map(Some)
     }
 
     /// The ticket keys, if they are to be in Redis.
     pub(crate) fn ticket_keys(&self, args: &crate::keys::KeyArgs) -> Result<TicketKeys, String> {
         match &self.url {
-            Some(url) if self.keys => imp::keys(url, self.secrets()?, args.epoch()),
+            Some(url) if self.keys => imp::keys(self, url, self.secrets()?, args.epoch()),
             _ => args.ticket_keys(),
         }
     }
@@ -66,20 +98,46 @@ impl RedisArgs {
 mod imp {
     use std::time::Duration;
 
-    use openssl_resumption::{RedisKeys, RedisStore, SessionStore, TicketKeys};
+    use openssl_resumption::{RedisOptions, RedisStore, SessionStore, TicketKeys};
 
-    pub(super) fn store(url: &str, secrets: Vec<Vec<u8>>) -> Result<Box<dyn SessionStore>, String> {
-        let store = RedisStore::connect(url).and_then(|redis| redis.for_servers(secrets));
-        let store = store.map_err(|error| format!("--redis: {error}"))?;
-        Ok(Box::new(store))
+    use super::RedisArgs;
+
+    fn options(args: &RedisArgs, url: &str) -> Result<RedisOptions, String> {
+        let mut redis = RedisStore::connect(url).map_err(|error| format!("--redis: {error}"))?;
+        if let Some(deadline) = args.deadline {
+            redis = redis.deadline(deadline).connect_deadline(deadline);
+        }
+        if let Some(ca) = &args.ca {
+            redis = redis.ca_file(ca);
+        }
+        if let Some((chain, key)) = &args.client {
+            redis = redis.client_certificate(chain, key);
+        }
+        Ok(redis)
+    }
+
+    pub(super) fn store(
+        args: &RedisArgs,
+        url: &str,
+        secrets: Vec<Vec<u8>>,
+    ) -> Result<Box<dyn SessionStore>, String> {
+        let store = options(args, url)?.for_servers(secrets);
+        Ok(Box::new(
+            store.map_err(|error| format!("--redis: {error}"))?,
+        ))
     }
 
     pub(super) fn keys(
+        args: &RedisArgs,
         url: &str,
         secrets: Vec<Vec<u8>>,
         epoch: Duration,
     ) -> Result<TicketKeys, String> {
-        let keys = RedisKeys::connect(url, secrets).map_err(|error| format!("--redis: {error}"))?;
+        // As `RedisKeys::connect`.
+        let redis = options(args, url)?.connections(1);
+        let redis = redis.connect_deadline(Duration::from_secs(1));
+        let keys = redis.ticket_keys(secrets);
+        let keys = keys.map_err(|error| format!("--redis: {error}"))?;
         Ok(TicketKeys::from_source(keys.period(epoch)))
     }
 }
@@ -90,13 +148,24 @@ mod imp {
 
     use openssl_resumption::{SessionStore, TicketKeys};
 
+    use super::RedisArgs;
+
     const MISSING: &str = "this server was built without Redis: cargo run --features redis ...";
 
-    pub(super) fn store(_: &str, _: Vec<Vec<u8>>) -> Result<Box<dyn SessionStore>, String> {
+    pub(super) fn store(
+        _: &RedisArgs,
+        _: &str,
+        _: Vec<Vec<u8>>,
+    ) -> Result<Box<dyn SessionStore>, String> {
         Err(MISSING.into())
     }
 
-    pub(super) fn keys(_: &str, _: Vec<Vec<u8>>, _: Duration) -> Result<TicketKeys, String> {
+    pub(super) fn keys(
+        _: &RedisArgs,
+        _: &str,
+        _: Vec<Vec<u8>>,
+        _: Duration,
+    ) -> Result<TicketKeys, String> {
         Err(MISSING.into())
     }
 }
