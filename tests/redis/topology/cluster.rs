@@ -48,7 +48,7 @@ impl Cluster {
     }
 
     pub(crate) fn start_with(name: &str, settings: Settings) -> Self {
-        let house = House::new(name, settings.tls, settings.access);
+        let house = House::new(name, &settings);
         let mut cluster = Self {
             nodes: Vec::new(),
             ids: Vec::new(),
@@ -186,6 +186,21 @@ impl Cluster {
         self.house.url("redis-cluster", nodes)
     }
 
+    /// What the example `server` needs beside the URL.
+    pub(crate) fn server_options(&self) -> Vec<String> {
+        self.house.server_options()
+    }
+
+    /// The nodes' certificate has expired. Connections that are there stay.
+    pub(crate) fn expire_certificate(&self) {
+        self.house.change_certificate(&self.nodes, true);
+    }
+
+    /// The nodes have a new one.
+    pub(crate) fn renew_certificate(&self) {
+        self.house.change_certificate(&self.nodes, false);
+    }
+
     /// A node that can be asked.
     fn any(&self) -> &Node {
         let mut nodes = self.nodes.iter();
@@ -235,6 +250,13 @@ impl Cluster {
             .unwrap()
     }
 
+    /// So many slots of this primary.
+    pub(crate) fn slots(&self, primary: usize, count: usize) -> Vec<u16> {
+        let owners = self.owners(&seen(self.any()).unwrap());
+        let own = (0..SLOTS).filter(|slot| owners[usize::from(*slot)] == Some(primary));
+        own.take(count).collect()
+    }
+
     /// Moves a slot, its keys one after another; `midway` happens when half of them have moved. How many it were.
     pub(crate) fn migrate_slot(
         &self,
@@ -243,33 +265,55 @@ impl Cluster {
         to: usize,
         midway: impl FnOnce(),
     ) -> usize {
+        self.migrate_slots(&[slot], from, to, midway)
+    }
+
+    /// The same of several slots at a time.
+    pub(crate) fn migrate_slots(
+        &self,
+        slots: &[u16],
+        from: usize,
+        to: usize,
+        midway: impl FnOnce(),
+    ) -> usize {
         let [(source, source_id), (target, target_id)] =
             [from, to].map(|node| (&self.nodes[node], &self.ids[node]));
+        let of_all = |node: &Node, command: &dyn Fn(&u16) -> String| {
+            let commands: Vec<_> = slots.iter().map(command).collect();
+            node.ask_all(&commands).unwrap()
+        };
         // In this order: a client that is sent to the target must be expected there.
-        let () = target.ask(&format!("CLUSTER SETSLOT {slot} IMPORTING {source_id}"));
-        let () = source.ask(&format!("CLUSTER SETSLOT {slot} MIGRATING {target_id}"));
-        let count: usize = source.ask(&format!("CLUSTER COUNTKEYSINSLOT {slot}"));
+        of_all(target, &|slot| {
+            format!("CLUSTER SETSLOT {slot} IMPORTING {source_id}")
+        });
+        of_all(source, &|slot| {
+            format!("CLUSTER SETSLOT {slot} MIGRATING {target_id}")
+        });
+        // Past the network.
+        let port = target.own_port();
+        let move_all = |keys: &[String]| {
+            for key in keys {
+                let () = source.ask(&format!(
+                    "MIGRATE 127.0.0.1 {port} {key} 0 5000 AUTH2 {OURS} {OURS}"
+                ));
+            }
+        };
         let mut moved = 0;
         let mut midway = Some(midway);
         loop {
-            if moved >= count / 2
-                && let Some(midway) = midway.take()
-            {
-                midway();
+            let keys = of_all(source, &|slot| format!("CLUSTER GETKEYSINSLOT {slot} 1000"));
+            let keys = keys.into_iter().map(redis::from_redis_value::<Vec<String>>);
+            let keys: Vec<_> = keys.flat_map(Result::unwrap).collect();
+            let (first, rest) = keys.split_at(keys.len() / 2);
+            move_all(first);
+            midway.take().into_iter().for_each(|midway| midway());
+            move_all(rest);
+            moved += keys.len();
+            if keys.is_empty() {
+                break;
             }
-            let keys: Vec<String> = source.ask(&format!("CLUSTER GETKEYSINSLOT {slot} 1"));
-            let Some(key) = keys.first() else { break };
-            // Past the network.
-            let port = target.own_port();
-            let () = source.ask(&format!(
-                "MIGRATE 127.0.0.1 {port} {key} 0 5000 AUTH2 {OURS} {OURS}"
-            ));
-            moved += 1;
         }
-        if let Some(midway) = midway {
-            midway();
-        }
-        self.assign(&[slot], from, to);
+        self.assign(slots, from, to);
         moved
     }
 
@@ -303,6 +347,8 @@ impl Cluster {
         let new = self.nodes.len();
         self.begin_node();
         self.take_in(new);
+        // Before it knows all it takes the cluster for broken, and no key.
+        self.settle();
         let owners = self.owners(&seen(self.any()).unwrap());
         for from in 0..new {
             let slots = (0..SLOTS).filter(|slot| owners[usize::from(*slot)] == Some(from));

@@ -7,17 +7,21 @@ mod cluster;
 mod network;
 mod node;
 mod sentinel;
+mod tls;
 
 pub(crate) use cluster::Cluster;
 pub(crate) use node::Node;
 pub(crate) use sentinel::Sentinels;
 
-use std::path::PathBuf;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use openssl::asn1::Asn1Time;
 use parking_lot::Mutex;
 
-use crate::common::mint;
 use crate::common::process::Scratch;
+use tls::Tls;
 
 /// The user that the fixtures are, and the servers to each other. It is no business of a test's.
 const OURS: &str = "fixture";
@@ -88,6 +92,8 @@ pub(crate) struct Settings {
     pub(crate) sentinel_access: Access,
     /// TLS everywhere, and nothing beside it.
     pub(crate) tls: bool,
+    /// And certificates of those who ask. Of sentinels too.
+    pub(crate) client_certificates: bool,
     /// More lines of each node's configuration.
     pub(crate) lines: &'static str,
 }
@@ -95,25 +101,56 @@ pub(crate) struct Settings {
 /// What servers have in common.
 struct House {
     scratch: Scratch,
-    /// The file of the certificate, which is its own CA, and that of its key.
-    tls: Option<[PathBuf; 2]>,
+    tls: Option<Arc<Tls>>,
     access: Mutex<Access>,
 }
 
 impl House {
-    fn new(scratch: &str, tls: bool, access: Access) -> Self {
+    fn new(scratch: &str, settings: &Settings) -> Self {
         let scratch = Scratch::new(&format!("redis-{scratch}"));
-        let tls = tls.then(|| {
-            let identity = mint("localhost", None).unwrap();
-            let cert = identity.cert.to_pem().unwrap();
-            let key = identity.key.private_key_to_pem_pkcs8().unwrap();
-            let files = [("cert.pem", cert), ("key.pem", key)];
-            files.map(|(name, pem)| scratch.write(name, &pem).into())
-        });
+        let tls = settings.tls || settings.client_certificates;
+        let tls = tls.then(|| Arc::new(Tls::new(&scratch, settings.client_certificates)));
         Self {
             scratch,
             tls,
-            access: Mutex::new(access),
+            access: Mutex::new(settings.access.clone()),
+        }
+    }
+
+    fn tls(&self) -> &Tls {
+        self.tls.as_deref().expect("TLS")
+    }
+
+    /// Options of the example `server` for these, about TLS.
+    fn server_options(&self) -> Vec<String> {
+        let Some(tls) = &self.tls else {
+            return Vec::new();
+        };
+        let shown = |path: &Path| path.display().to_string();
+        let mut options = vec!["--redis-ca".into(), shown(&tls.ca)];
+        if tls.asks_clients {
+            let (cert, key) = (shown(&tls.client.cert), shown(&tls.client.key));
+            options.extend(["--redis-client-certificate".into(), format!("{cert},{key}")]);
+        }
+        options
+    }
+
+    /// Gives all nodes another certificate, one that ended yesterday or will end in a month. Connections that are there
+    /// stay.
+    fn change_certificate(&self, nodes: &[Node], expired: bool) {
+        const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+        let now = SystemTime::now();
+        let until = if expired { now - DAY } else { now + 30 * DAY };
+        let until = until.duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let until = Asn1Time::from_unix(until.try_into().unwrap()).unwrap();
+        let tls = self.tls();
+        tls.mint(&tls.server, &until);
+        let (cert, key) = (tls.server.cert.display(), tls.server.key.display());
+        for node in nodes.iter().filter(|node| node.runs()) {
+            // It reads them again, though their names are the same.
+            let () = node.ask(&format!(
+                "CONFIG SET tls-cert-file {cert} tls-key-file {key}"
+            ));
         }
     }
 

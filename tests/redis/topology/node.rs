@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use openssl::ssl::{Ssl, SslContext, SslMethod};
+use openssl::ssl::{Ssl, SslContext, SslFiletype, SslMethod};
 use parking_lot::Mutex;
 use redis::{Cmd, FromRedisValue, Parser, RedisResult, Value};
 
@@ -98,11 +98,13 @@ impl Node {
         let ports = *self.ports.lock();
         let mut lines = match &self.house.tls {
             None => format!("port {}\n", ports.own),
-            Some([cert, key]) => {
-                let [cert, key] = [cert, key].map(|file| file.to_str().unwrap());
+            Some(tls) => {
+                let (cert, key) = (tls.server.cert.display(), tls.server.key.display());
+                let (ca, asks) = (tls.ca.display(), tls.asks_clients);
+                let asks = if asks { "yes" } else { "no" };
                 format!(
-                    "port 0\ntls-port {}\ntls-replication yes\ntls-auth-clients no\n\
-                     tls-cert-file {cert}\ntls-key-file {key}\ntls-ca-cert-file {cert}\n",
+                    "port 0\ntls-port {}\ntls-replication yes\ntls-auth-clients {asks}\n\
+                     tls-cert-file {cert}\ntls-key-file {key}\ntls-ca-cert-file {ca}\n",
                     ports.own
                 )
             }
@@ -248,11 +250,13 @@ impl Node {
     fn connect(&self) -> io::Result<Box<dyn Wire>> {
         let wire = TcpStream::connect(("127.0.0.1", self.own_port()))?;
         wire.set_read_timeout(Some(PATIENCE))?;
-        if self.house.tls.is_none() {
+        let Some(tls) = &self.house.tls else {
             return Ok(Box::new(wire));
-        }
-        let context = SslContext::builder(SslMethod::tls_client())?.build();
-        let wire = Ssl::new(&context)?.connect(wire);
+        };
+        let mut context = SslContext::builder(SslMethod::tls_client())?;
+        context.set_certificate_chain_file(&tls.client.cert)?;
+        context.set_private_key_file(&tls.client.key, SslFiletype::PEM)?;
+        let wire = Ssl::new(&context.build())?.connect(wire);
         Ok(Box::new(wire.map_err(io::Error::other)?))
     }
 
@@ -278,8 +282,10 @@ impl Node {
         };
         let mut command = Command::new(program);
         command.args(["-c", "-h", "127.0.0.1", "-p", &self.port().to_string()]);
-        if let Some([cert, _]) = &self.house.tls {
-            command.arg("--tls").arg("--cacert").arg(cert);
+        if let Some(tls) = &self.house.tls {
+            command.arg("--tls").arg("--cacert").arg(&tls.ca);
+            command.arg("--cert").arg(&tls.client.cert);
+            command.arg("--key").arg(&tls.client.key);
         }
         if let Some(password) = password {
             command.args(["--user", user]);
@@ -288,6 +294,14 @@ impl Node {
         let output = crate::common::process::run(command.args(words), b"");
         let said = String::from_utf8_lossy(&output.stdout);
         said.trim_end().to_owned() + &String::from_utf8_lossy(&output.stderr)
+    }
+
+    /// How often it has answered with this error.
+    pub(crate) fn errors(&self, code: &str) -> u64 {
+        let stats: String = self.ask("INFO errorstats");
+        let count = super::info(&stats, &format!("errorstat_{code}"));
+        let count = count.and_then(|count| count.strip_prefix("count="));
+        count.map_or(0, |count| count.parse().unwrap())
     }
 
     pub(super) fn is_replica(&self) -> bool {

@@ -36,18 +36,16 @@ impl Sentinels {
     }
 
     pub(crate) fn start_with(name: &str, settings: Settings) -> Self {
-        let Settings { tls, lines, .. } = settings;
-        let house = House::new(name, tls, settings.access);
-        let house = Arc::new(house);
-        let of_sentinels = House::new(
-            &format!("{name}-sentinels"),
-            false,
-            settings.sentinel_access,
-        );
+        let lines = settings.lines;
+        let house = Arc::new(House::new(name, &settings));
+        let of_sentinels = Settings {
+            access: settings.sentinel_access,
+            ..Settings::default()
+        };
         let sentinel_house = Arc::new(House {
             // The nodes' CA, by which both look at each other.
             tls: house.tls.clone(),
-            ..of_sentinels
+            ..House::new(&format!("{name}-sentinels"), &of_sentinels)
         });
         let mut all = Self {
             sentinels: Vec::new(),
@@ -128,6 +126,11 @@ impl Sentinels {
     pub(crate) fn url(&self, name: &str) -> String {
         let url = self.house.url("redis-sentinel", &self.sentinels);
         format!("{url}/{name}")
+    }
+
+    /// What the example `server` needs beside the URL.
+    pub(crate) fn server_options(&self) -> Vec<String> {
+        self.house.server_options()
     }
 
     /// The nodes, in an order that stays.
