@@ -1,6 +1,7 @@
 //! One connection to one server, on which many ask at a time.
 
 use std::io::{self, ErrorKind};
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -24,6 +25,9 @@ pub(super) struct Link {
     driver: Arc<Driver>,
     /// For an answer, where whoever asks does not say how long.
     patience: Duration,
+    /// The next question is for a node that is about to get what is asked for. It has to be told so right before:
+    /// whatever others ask in between would be taken for that question.
+    pub(super) asking: bool,
 }
 
 /// The task that reads and writes. It ends with the last who may ask.
@@ -69,6 +73,7 @@ impl Link {
                 is_over: AtomicBool::new(false),
             }),
             patience: dial.deadline,
+            asking: false,
         };
         let entered = timeout_at(until, link.enter(login, database));
         entered.await.map_err(late)??;
@@ -106,6 +111,11 @@ impl Link {
 
     /// What Redis answers, an error too. What comes after a wrong answer is not to be trusted: then the driver ends.
     pub(super) async fn exchange(&mut self, cmd: &Cmd) -> RedisResult<Value> {
+        if mem::take(&mut self.asking) {
+            let asking = redis::cmd("ASKING");
+            let [_, answer] = self.exchange_both(&asking, cmd).await?;
+            return Ok(answer);
+        }
         self.allowance.ask();
         let answer = self.connection.send_packed_command(cmd).await;
         let answer = answer.inspect_err(|_| self.cut())?;
@@ -130,7 +140,7 @@ impl Link {
             self.cut();
             io::Error::new(ErrorKind::InvalidData, "not an answer to each of two")
         })?;
-        self.leave_after(&answers[0]);
+        answers.iter().for_each(|answer| self.leave_after(answer));
         Ok(answers)
     }
 
