@@ -22,6 +22,7 @@ mod load;
 mod many;
 mod once;
 mod proxy;
+mod races;
 mod register;
 mod register_room;
 mod replays;

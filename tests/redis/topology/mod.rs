@@ -98,6 +98,16 @@ pub(crate) struct Settings {
     pub(crate) lines: &'static str,
 }
 
+impl Settings {
+    /// A cluster in which nobody is taken for failed, however busy the machine.
+    pub(crate) fn steady() -> Self {
+        Self {
+            lines: "cluster-node-timeout 60000\ncluster-replica-no-failover yes",
+            ..Self::default()
+        }
+    }
+}
+
 /// What servers have in common.
 struct House {
     scratch: Scratch,
