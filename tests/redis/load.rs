@@ -116,8 +116,15 @@ struct Past {
     outcome: Result<String, String>,
 }
 
+impl Past {
+    fn is_resumed(&self) -> bool {
+        matches!(&self.outcome, Ok(text) if text.contains("resumed"))
+    }
+}
+
 /// All connections of some clients.
-pub(crate) struct Seen(Vec<Past>);
+#[derive(Default)]
+pub(crate) struct Seen(parking_lot::Mutex<Vec<Past>>);
 
 /// What became of connections in some time.
 #[derive(Debug)]
@@ -134,10 +141,16 @@ const CLIENTS: usize = 7;
 /// Clients that come back again and again, each time to the other server, while `happen` runs, and
 /// as many that never offer a session: what they take is what a full handshake takes here and now.
 pub(crate) fn under_load(fleet: &RwLock<Vec<Server>>, happen: impl FnOnce()) -> Seen {
+    watched_load(fleet, |_| happen())
+}
+
+/// The same, for those who look at what was seen so far.
+pub(crate) fn watched_load(fleet: &RwLock<Vec<Server>>, happen: impl FnOnce(&Seen)) -> Seen {
     let over = Over::default();
+    let seen = Seen::default();
     let come_and_go = |kind, returns: bool| {
         let client = Client::new(kind).unwrap();
-        let (mut seen, mut sessions) = (Vec::new(), VecDeque::<Vec<u8>>::new());
+        let mut sessions = VecDeque::<Vec<u8>>::new();
         for turn in 0.. {
             if over.is() {
                 break;
@@ -154,7 +167,7 @@ pub(crate) fn under_load(fleet: &RwLock<Vec<Server>>, happen: impl FnOnce()) -> 
                 &client,
                 offered.as_deref(),
             );
-            seen.push(Past {
+            seen.0.lock().push(Past {
                 at,
                 handshake: visit
                     .as_ref()
@@ -167,60 +180,68 @@ pub(crate) fn under_load(fleet: &RwLock<Vec<Server>>, happen: impl FnOnce()) -> 
             });
             sessions.extend(visit.ok().and_then(|visit| visit.session).or(offered));
         }
-        seen
     };
     thread::scope(|scope| {
-        let clients = KINDS.map(|kind| {
-            [true, false].map(|returns| scope.spawn(move || come_and_go(kind, returns)))
-        });
+        for kind in KINDS {
+            for returns in [true, false] {
+                let come_and_go = &come_and_go;
+                scope.spawn(move || come_and_go(kind, returns));
+            }
+        }
         let until_then = over.when_dropped();
-        happen();
+        happen(&seen);
         drop(until_then);
-        let seen = clients.into_iter().flatten();
-        Seen(seen.flat_map(|client| client.join().unwrap()).collect())
-    })
+    });
+    seen
 }
 
 impl Seen {
     /// Those that offered a session in this time.
     pub(crate) fn tally(&self, from: Instant, to: Instant) -> Tally {
+        let seen = self.0.lock();
         let offered = || {
-            self.0
-                .iter()
+            seen.iter()
                 .filter(|past| past.offered && (from..to).contains(&past.at))
         };
-        let resumed = |past: &&Past| matches!(&past.outcome, Ok(text) if text.contains("resumed"));
         Tally {
             offered: offered().count(),
-            resumed: offered().filter(resumed).count(),
+            resumed: offered().filter(|past| past.is_resumed()).count(),
         }
     }
 
     /// The worst handshake with a session offered, and the worst without.
-    fn worst(&self) -> [Duration; 2] {
+    pub(crate) fn worst(&self) -> [Duration; 2] {
+        let seen = self.0.lock();
         [true, false].map(|offered| {
-            let those = self.0.iter().filter(|past| past.offered == offered);
+            let those = seen.iter().filter(|past| past.offered == offered);
             those.map(|past| past.handshake).max().unwrap_or_default()
         })
     }
 
     /// The last connection that offered a session and had to do without.
     pub(crate) fn last_full(&self) -> Option<Instant> {
-        let full = |past: &&Past| {
-            past.offered && !matches!(&past.outcome, Ok(text) if text.contains("resumed"))
-        };
-        self.0.iter().filter(full).map(|past| past.at).max()
+        let seen = self.0.lock();
+        let full = |past: &&Past| past.offered && !past.is_resumed();
+        seen.iter().filter(full).map(|past| past.at).max()
     }
 
     /// Why sessions were not resumed, and how often.
-    pub(crate) fn reasons(&self) -> BTreeMap<&str, usize> {
+    pub(crate) fn reasons(&self) -> BTreeMap<String, usize> {
         let mut reasons = BTreeMap::new();
-        for past in self.0.iter().filter(|past| past.offered) {
+        for past in self.0.lock().iter().filter(|past| past.offered) {
             if let Ok(outcome) = &past.outcome {
-                *reasons.entry(outcome.as_str()).or_default() += 1;
+                *reasons.entry(outcome.clone()).or_default() += 1;
             }
         }
         reasons
+    }
+
+    /// No handshake failed.
+    #[track_caller]
+    pub(crate) fn check_none_failed(&self) {
+        let seen = self.0.lock();
+        let failed = seen.iter().filter_map(|past| past.outcome.as_ref().err());
+        assert_eq!(failed.collect::<Vec<_>>(), [""; 0]);
     }
 
     /// No handshake failed, and none took longer than twice the deadline and a full one: a lookup takes
@@ -228,8 +249,7 @@ impl Seen {
     /// that what this machine is busy with otherwise is allowed for.
     #[track_caller]
     pub(crate) fn check_handshakes(&self) {
-        let failed = self.0.iter().filter_map(|past| past.outcome.as_ref().err());
-        assert_eq!(failed.collect::<Vec<_>>(), [""; 0]);
+        self.check_none_failed();
         let [worst, full] = self.worst();
         println!("worst handshake {worst:?}, worst of those without a session {full:?}");
         assert!(worst <= 2 * DEADLINE + full, "{worst:?}, {full:?}");

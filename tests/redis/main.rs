@@ -33,6 +33,7 @@ mod tiered;
 mod tls_desync;
 mod topology;
 mod topology_fixtures;
+mod under_load;
 
 use std::time::Duration;
 
