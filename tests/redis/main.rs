@@ -29,6 +29,7 @@ mod replays;
 mod room;
 mod rotation;
 mod server;
+mod sizing;
 mod tiered;
 mod tls_desync;
 mod topology;
