@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Runs the benchmarks, and writes their tables into benches/README.md and charts beside it.
 
-Needs valgrind, nginx and redis-server. Without arguments all of them, which takes about twenty-five minutes;
-else those that are named: instructions, mentions, certificates, early, first_byte, register, handshake, store, mixes,
-ends, nginx. `check` counts instructions, writes nothing, and fails if resumption, early data, a verdict that is
+Needs valgrind, nginx and redis-server. Without arguments all of them, which takes about half an hour;
+else those that are named: instructions, mentions, certificates, early, first_byte, register, redis, handshake, store,
+mixes, ends, nginx. `check` counts instructions, writes nothing, and fails if resumption, early data, a verdict that is
 remembered, or a hello that is made to be dear, has become dearer.
 """
 
@@ -15,6 +15,7 @@ import os
 import pathlib
 import platform
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -39,6 +40,10 @@ LIMIT_OF_EARLY = 1.08
 LIMIT_OF_REGISTER = 0.01
 # What the allocator and the OpenSSL at hand may add.
 SLACK = 0.005
+# Before one thread spoke with Redis on connections that all share: what `redis` is compared with.
+BEFORE = "6fda5b1"
+# How often `redis` measures both, one right after the other; ratios are taken within a round.
+ROUNDS_OF_REDIS = 9
 # How often `handshake` measures all servers; ratios are taken within a round.
 ROUNDS = 60
 NAMES = {
@@ -65,6 +70,16 @@ def run(*command):
 
 def bench(name, *args, features=""):
     return run("cargo", "bench", "--locked", "--quiet", "--features", features, "--bench", name, "--", *args)
+
+
+def built(name, *, features="", folder=None):
+    """The program of a benchmark, of the library in this folder."""
+    command = ["cargo", "bench", "--locked", "--quiet", "--features", features, "--bench", name, "--no-run"]
+    made = subprocess.run(
+        [*command, "--message-format", "json"], check=True, stdout=subprocess.PIPE, text=True, cwd=folder
+    ).stdout
+    made = [json.loads(line).get("executable") for line in made.splitlines()]
+    return next(path for path in made if path)
 
 
 def target():
@@ -235,9 +250,60 @@ def first_byte():
 def register():
     rows = list(csv.DictReader(io.StringIO(bench("register", features="redis"))))
     rows = [[row.pop("register")] + [f"{float(number):,.0f}" if number else "" for number in row.values()] for row in rows]
-    version = run("redis-server", "--version").split()[2].replace("v=", "redis-server ")
     head = ["calls a second", "1 thread", "2 threads", "us of Redis a call"]
-    return table(head, rows) + f"\n\n{version}."
+    return table(head, rows) + f"\n\n{redis_version()}."
+
+
+def redis_version():
+    return run("redis-server", "--version").split()[2].replace("v=", "redis-server ")
+
+
+def redis_programs():
+    """The same benchmark with the version before, and with this one."""
+    # In a place of its own, but the same each time: nothing is built twice.
+    before = target() / "before"
+    shutil.rmtree(before, ignore_errors=True)
+    before.mkdir(parents=True)
+    archive = subprocess.run(["git", "archive", BEFORE], check=True, stdout=subprocess.PIPE).stdout
+    subprocess.run(["tar", "-x", "-C", before], check=True, input=archive)
+    # In place of one that it has.
+    shutil.copy(HERE / "redis.rs", before / "benches" / "register.rs")
+    return [built("register", features="redis", folder=before), built("redis", features="redis")]
+
+
+def redis():
+    """Two tables: lookups, and resumed handshakes beside those with a MemoryStore."""
+    programs = redis_programs()
+
+    def measured(*args):
+        return [list(csv.DictReader(io.StringIO(run(program, *args)))) for program in programs]
+
+    what = ["a second", "p50", "p99", "cpu"]
+    rows = []
+    for threads in ("1", "16", "256"):
+        rounds = [[lines[0] for lines in measured("lookups", threads)] for _ in range(ROUNDS_OF_REDIS)]
+        before, now = [[statistics.median(float(r[i][figure]) for r in rounds) for figure in what] for i in (0, 1)]
+        ratios = [statistics.median(float(r[1][figure]) / float(r[0][figure]) for r in rounds) for figure in what]
+        name = f"{threads} at a time"
+        rows.append([f"{name}, before"] + [f"{number:,.0f}" for number in before])
+        rows.append([f"{name}, **now**"] + [f"{number:,.0f} ({ratio:.2f})" for number, ratio in zip(now, ratios)])
+    tables = [table(["lookups", "a second", "p50 us", "p99 us", "us of CPU each"], rows)]
+    rows = []
+    for threads in ("16", "256"):
+        before, now = ({(row["version"], row["store"]): row for row in lines} for lines in measured("handshakes", threads))
+        for version in ("tls12", "tls13"):
+            of = [now[version, "memory"], before[version, "redis"], now[version, "redis"]]
+            texts = [f"{float(row['a second']):,.0f}" for row in of]
+            shares = [""] + [f" ({float(row['ratio']):.2f})" for row in of[1:]]
+            rows.append(
+                [f"{CASES[version]}, {threads} at a time"]
+                + [text + share for text, share in zip(texts, shares)]
+                + [f"{float(row['cpu']):,.0f}" for row in of]
+            )
+    head = ["resumed handshakes", "MemoryStore", "Redis, before", "**Redis, now**"]
+    head += [f"us of CPU each, {store}" for store in ("MemoryStore", "before", "now")]
+    tables.append(table(head, rows))
+    return "\n\n".join(tables) + f"\n\n{redis_version()}."
 
 
 def handshake():
@@ -310,12 +376,7 @@ def ends():
 
 
 def nginx():
-    made = run(
-        *("cargo", "bench", "--locked", "--bench", "loopback", "--no-run"),
-        *("--message-format", "json", "--quiet"),
-    )
-    made = [json.loads(line).get("executable") for line in made.splitlines()]
-    times = beside_nginx.compare(next(path for path in made if path))
+    times = beside_nginx.compare(built("loopback"))
     rows = [
         [NAMES.get(server, server)]
         + [f"{time[len(time) // 2]:,.0f} ({time[0]:,.0f}–{time[-1]:,.0f})" for time in versions.values()]
@@ -340,7 +401,7 @@ def machine():
 def main():
     if sys.argv[1:] == ["check"]:
         return check()
-    parts = [instructions, mentions, certificates, early, first_byte, register, handshake, store, mixes, ends, nginx]
+    parts = [instructions, mentions, certificates, early, first_byte, register, redis, handshake, store, mixes, ends, nginx]
     names = sys.argv[1:] or [part.__name__ for part in parts]
     if unknown := set(names) - {part.__name__ for part in parts}:
         raise SystemExit(f"no such benchmark: {', '.join(unknown)}")
