@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use openssl::x509::X509VerifyResult;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 #[cfg(unix)]
@@ -84,7 +85,17 @@ impl Dial {
         let mut stream = SslStream::new(ssl, tcp).map_err(io::Error::other)?;
         let handshake = Pin::new(&mut stream).connect();
         let done = timeout_at(until, handshake).await.map_err(late)?;
-        done.map_err(io::Error::other)?;
+        if let Err(error) = done {
+            // It does not say what is wrong with a certificate.
+            let wrong = match stream.ssl().verify_result() {
+                X509VerifyResult::OK => String::new(),
+                wrong => format!(": {wrong}"),
+            };
+            let error = error.to_string();
+            return Err(io::Error::other(
+                error.trim_end_matches(':').to_owned() + &wrong,
+            ));
+        }
         Ok((Box::new(stream), until))
     }
 }
