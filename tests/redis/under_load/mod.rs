@@ -2,6 +2,7 @@
 //! No handshake ever fails. But for the seconds in which nobody can have a session, 99 of 100 are resumed; how many seconds
 //! those are is printed.
 
+mod certificates;
 mod moving;
 mod passwords;
 mod promotion;
@@ -166,8 +167,12 @@ impl Course<'_> {
     #[track_caller]
     fn until_error(&self, index: usize, words: &str) {
         eventually(&format!("the page says {words:?}"), || {
-            self.error(index).contains(words)
+            let error = self.error(index);
+            let says = error.contains(words);
+            if says {
+                println!("{}: {error}", self.name);
+            }
+            says
         });
-        println!("{}: {}", self.name, self.error(index));
     }
 }
