@@ -2,10 +2,12 @@
 //! `threads`.
 
 mod address;
+mod alarm;
 mod allowance;
 mod cluster;
 mod connections;
 mod dial;
+mod driver;
 mod line;
 mod lines;
 mod link;

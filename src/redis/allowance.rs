@@ -5,9 +5,12 @@ use std::io::{self, ErrorKind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::alarm::Alarm;
+use super::dial::Stream;
 
 /// As many ticket keys as a ring has, or a session of the size that OpenSSL can have, take less.
 const MAX_ANSWER: u64 = 1 << 20;
@@ -28,9 +31,9 @@ pub(super) struct Allowance {
 
 impl Allowance {
     /// For a question that is about to be asked. Where nobody waits for its answer any longer it stays open: the answer
-    /// may come.
-    pub(super) fn ask(&self) {
-        self.open.fetch_add(1, Relaxed);
+    /// may come. Says whether all others have theirs.
+    pub(super) fn ask(&self) -> bool {
+        self.open.fetch_add(1, Relaxed) == 0
     }
 
     pub(super) fn answer(&self) {
@@ -60,18 +63,24 @@ fn wrong(what: &'static str) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, what)
 }
 
-/// What a connection runs over, as long as it says no more than it may.
-pub(super) struct Heard<S> {
-    pub(super) stream: S,
+/// What a connection runs over, as long as it says no more than it may. Only its task reads.
+pub(super) struct Heard {
+    pub(super) stream: Box<dyn Stream>,
     pub(super) allowance: Arc<Allowance>,
+    pub(super) alarm: Arc<Alarm>,
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Heard<S> {
+impl AsyncRead for Heard {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.alarm.is_held() {
+            ready!(self.stream.poll_readable(context))?;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
         let bytes = buffer.filled().len() - before;
@@ -82,7 +91,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Heard<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Heard<S> {
+impl AsyncWrite for Heard {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -3,16 +3,17 @@
 use std::io::{self, ErrorKind};
 use std::mem;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Cmd, RedisConnectionInfo, RedisResult, Value};
-use tokio::task::{AbortHandle, JoinHandle};
+use tokio::task::JoinHandle;
 use tokio::time::{timeout, timeout_at};
 
+use super::alarm::Alarm;
 use super::allowance::{Allowance, Heard};
 use super::dial::{Dial, late};
+use super::driver::Driver;
 use super::place::{Login, Place};
 
 /// How many questions wait at most to be written. Who has another waits for one of these.
@@ -30,19 +31,6 @@ pub(super) struct Link {
     pub(super) asking: bool,
 }
 
-/// The task that reads and writes. It ends with the last who may ask.
-struct Driver {
-    task: AbortHandle,
-    /// It has no further answers, though it may not have ended yet.
-    is_over: AtomicBool,
-}
-
-impl Drop for Driver {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
 impl Link {
     /// Connects and logs in, within the time that `dial` has for that; and what ends with the connection.
     pub(super) async fn open(
@@ -52,10 +40,11 @@ impl Link {
         database: i64,
     ) -> RedisResult<(Self, JoinHandle<()>)> {
         let (stream, until) = dial.connect(place).await?;
-        let allowance = Arc::<Allowance>::default();
+        let (allowance, alarm) = (Arc::<Allowance>::default(), Arc::<Alarm>::default());
         let heard = Heard {
             stream,
             allowance: Arc::clone(&allowance),
+            alarm: Arc::clone(&alarm),
         };
         // Who logs in through this would be told more in an error than is good: see `log_in`.
         let nobody = RedisConnectionInfo::default().set_skip_set_lib_name();
@@ -64,20 +53,17 @@ impl Link {
         let config = config.set_pipeline_buffer_size(AT_ONCE);
         let opened = MultiplexedConnection::new_with_config(&nobody, heard, config);
         let (connection, driver) = timeout_at(until, opened).await.map_err(late)??;
-        let driver = tokio::spawn(driver);
+        let (driver, ended) = Driver::start(driver, alarm);
         let mut link = Self {
             connection,
             allowance,
-            driver: Arc::new(Driver {
-                task: driver.abort_handle(),
-                is_over: AtomicBool::new(false),
-            }),
+            driver: Arc::new(driver),
             patience: dial.deadline,
             asking: false,
         };
         let entered = timeout_at(until, link.enter(login, database));
         entered.await.map_err(late)??;
-        Ok((link, driver))
+        Ok((link, ended))
     }
 
     async fn enter(&mut self, login: &Login, database: i64) -> RedisResult<()> {
@@ -116,8 +102,13 @@ impl Link {
             let [_, answer] = self.exchange_both(&asking, cmd).await?;
             return Ok(answer);
         }
-        self.allowance.ask();
-        let answer = self.connection.send_packed_command(cmd).await;
+        let is_alone = self.allowance.ask();
+        let question = self.connection.send_packed_command(cmd);
+        let answer = if is_alone {
+            self.driver.ask_alone(question).await
+        } else {
+            question.await
+        };
         let answer = answer.inspect_err(|_| self.cut())?;
         self.allowance.answer();
         self.leave_after(&answer);
@@ -170,13 +161,12 @@ impl Link {
 
     /// Nobody gets an answer on this connection any more.
     pub(super) fn cut(&self) {
-        self.driver.is_over.store(true, Relaxed);
-        self.driver.task.abort();
+        self.driver.cut();
     }
 
     /// Nobody does.
     pub(super) fn has_ended(&self) -> bool {
-        self.driver.is_over.load(Relaxed) || self.driver.task.is_finished()
+        self.driver.is_over()
     }
 
     /// How many questions were answered.
