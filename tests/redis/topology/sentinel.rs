@@ -128,11 +128,6 @@ impl Sentinels {
         format!("{url}/{name}")
     }
 
-    /// What the example `server` needs beside the URL.
-    pub(crate) fn server_options(&self) -> Vec<String> {
-        self.house.server_options()
-    }
-
     /// The nodes, in an order that stays.
     pub(crate) fn nodes(&self) -> &[Node] {
         &self.nodes

@@ -33,7 +33,7 @@ impl Locked for Cluster {
 
 impl Locked for Sentinels {
     fn url(&self) -> String {
-        self.url(Sentinels::NAME)
+        self.url(Self::NAME)
     }
 
     fn set_password(&self, new: &str, both: &mut dyn FnMut()) {
