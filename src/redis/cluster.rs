@@ -3,9 +3,11 @@
 
 use std::cell::RefCell;
 use std::io::{self, ErrorKind};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use redis::aio::ConnectionLike;
 use redis::cluster::ClusterClient;
 use redis::cluster_async::{ClusterConnection, Connect};
@@ -20,16 +22,23 @@ use super::link::Link;
 use super::place::Place;
 use super::target::Target;
 
-/// So many questions in a row without an answer in time end all connections: the nodes that are known may be gone. Fewer
-/// may be the fault of one node, whose link ends by itself.
-const MISSED: u32 = 20;
+/// Questions without an answer end all connections, if there are so many in a row over so long: the nodes that are known may
+/// be gone. One node that does not answer is not all, and its link ends by itself.
+const MISSED: u32 = 3;
+const SILENT: Duration = Duration::from_secs(1);
 
 #[derive(Clone)]
 pub(super) struct Cluster {
     nodes: ClusterConnection<Link>,
     answered: Arc<AtomicU64>,
-    missed: Arc<AtomicU32>,
+    silence: Arc<Mutex<Option<Silence>>>,
     end: AbortHandle,
+}
+
+/// The time in which no node has answered.
+struct Silence {
+    since: Instant,
+    missed: u32,
 }
 
 thread_local! {
@@ -69,7 +78,7 @@ impl Cluster {
         let cluster = Self {
             nodes,
             answered: Arc::default(),
-            missed: Arc::default(),
+            silence: Arc::default(),
             end: ended.abort_handle(),
         };
         Ok((cluster, ended))
@@ -79,17 +88,28 @@ impl Cluster {
         let answer = self.nodes.req_packed_command(cmd).await;
         let is_told = match &answer {
             Ok(_) => true,
-            Err(error) => !error.is_io_error(),
+            Err(error) => matches!(
+                error.kind(),
+                redis::ErrorKind::Server(_) | redis::ErrorKind::Extension
+            ),
         };
         if is_told {
             self.answered.fetch_add(1, Relaxed);
-            self.missed.store(0, Relaxed);
+            *self.silence.lock() = None;
+        } else {
+            self.missed();
         }
         answer
     }
 
     pub(super) fn missed(&self) {
-        if self.missed.fetch_add(1, Relaxed) >= MISSED {
+        let mut silence = self.silence.lock();
+        let silence = silence.get_or_insert_with(|| Silence {
+            since: Instant::now(),
+            missed: 0,
+        });
+        silence.missed += 1;
+        if silence.missed >= MISSED && silence.since.elapsed() >= SILENT {
             self.end.abort();
         }
     }
