@@ -9,6 +9,7 @@ use openssl_resumption::{
 
 use crate::SECRET;
 use crate::server::Redis;
+use crate::topology::{Cluster, Node, Sentinels, Settings};
 
 /// The rules in the README: for sessions and keys, for early data, for a cluster, and behind sentinels.
 fn rules() -> [String; 4] {
@@ -99,4 +100,35 @@ fn the_rules_of_the_readme_are_enough_and_none_too_many() {
             "{word}: {refused:?}"
         );
     }
+}
+
+/// What these servers have refused to a user with these rules.
+fn refused_on_all(nodes: &[Node], url: &str, rules: &[&str]) -> Vec<String> {
+    for node in nodes {
+        let rules = rules.join(" ");
+        let () = node.ask(&format!("ACL SETUSER app reset on >right {rules}"));
+    }
+    use_all(&options(&url.replace("://", "://app:right@")));
+    let log = |node: &Node| refused(node.ask("ACL LOG"));
+    nodes.iter().flat_map(log).collect()
+}
+
+#[test]
+fn the_rules_are_enough_in_a_cluster() {
+    let cluster = Cluster::start_with("acl-cluster", Settings::steady());
+    let [sessions, early, more, _] = rules();
+    let rules = [&*sessions, &*early, &*more];
+    assert_eq!(
+        refused_on_all(cluster.nodes(), &cluster.url(), &rules),
+        [""; 0]
+    );
+}
+
+#[test]
+fn the_rules_are_enough_behind_sentinels() {
+    let sentinels = Sentinels::start("acl-sentinels");
+    let [sessions, early, _, more] = rules();
+    let rules = [&*sessions, &*early, &*more];
+    let url = sentinels.url(Sentinels::NAME);
+    assert_eq!(refused_on_all(sentinels.nodes(), &url, &rules), [""; 0]);
 }

@@ -22,6 +22,7 @@ mod keys;
 mod load;
 mod many;
 mod once;
+mod promotions;
 mod proxy;
 mod races;
 mod register;

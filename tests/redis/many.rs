@@ -1,6 +1,5 @@
 //! Redis of several servers: a cluster, and a master that sentinels watch.
 
-use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -9,9 +8,9 @@ use openssl_resumption::{
 };
 
 use crate::SECRET;
-use crate::common::process::Scratch;
-use crate::common::programs::{self, eventually};
-use crate::server::{Redis, free_port};
+use crate::common::programs::eventually;
+use crate::server::free_port;
+use crate::topology::{Access, Cluster, Node, Sentinels, Settings};
 
 fn session(n: u8) -> Session {
     let hour = SystemTime::now() + Duration::from_secs(3_600);
@@ -27,41 +26,16 @@ fn is_found(store: &RedisStore, n: u8) -> bool {
     matches!(store.get(&key(n)), Ok(Some(session)) if session.as_bytes()[9..] == [n; 40])
 }
 
-/// Three masters with a third of the slots each.
-fn cluster() -> [Redis; 3] {
-    let mut buses = Vec::new();
-    let nodes = [0, 1, 2].map(|n| {
-        // Not one that is lent to others meanwhile.
-        buses.push(11_000 + free_port() % 20_000);
-        let bus = buses[n].to_string();
-        let args = ["--cluster-enabled", "yes", "--cluster-port", &bus];
-        Redis::start_with(&format!("node-{n}"), &args)
-    });
-    for (n, slots) in ["0 5461", "5462 10922", "10923 16383"].iter().enumerate() {
-        let () = nodes[n].ask(&format!("CLUSTER ADDSLOTSRANGE {slots}"));
-        let () = nodes[n].ask(&format!("CLUSTER SET-CONFIG-EPOCH {}", n + 1));
-    }
-    for n in [1, 2] {
-        let meet = format!("CLUSTER MEET 127.0.0.1 {} {}", nodes[n].port, buses[n]);
-        let () = nodes[0].ask(&meet);
-    }
-    for node in &nodes {
-        eventually("the cluster is one", || {
-            let info: String = node.ask("CLUSTER INFO");
-            info.contains("cluster_state:ok") && info.contains("cluster_size:3")
-        });
-    }
-    nodes
+/// How many sessions are there.
+fn sessions(node: &Node) -> usize {
+    let keys: Vec<String> = node.ask("KEYS openssl-resumption:session:*");
+    keys.len()
 }
 
 #[test]
 fn a_cluster_has_sessions_keys_and_hellos() {
-    let nodes = cluster();
-    let url = format!(
-        "redis-cluster://127.0.0.1:{},127.0.0.1:{}",
-        nodes[0].port, nodes[1].port
-    );
-    let options = RedisStore::connect(&url).unwrap();
+    let cluster = Cluster::start_with("many", Settings::steady());
+    let options = RedisStore::connect(&cluster.url_of(&[0, 1])).unwrap();
     let options = options.deadline(Duration::from_secs(2));
     let store = options.clone().plaintext();
     eventually("it is connected", || store.get(&key(0)).is_ok());
@@ -72,9 +46,9 @@ fn a_cluster_has_sessions_keys_and_hellos() {
     }
     assert!((0..60).all(|n| is_found(&store, n)));
     assert_eq!(store.last_error(), None);
-    let all = |node: &Redis| node.session_keys().len();
-    assert!(nodes.iter().all(|node| all(node) > 5));
-    assert_eq!(nodes.iter().map(all).sum::<usize>(), 60);
+    let primaries = &cluster.nodes()[..3];
+    assert!(primaries.iter().all(|node| sessions(node) > 5));
+    assert_eq!(primaries.iter().map(sessions).sum::<usize>(), 60);
     assert!(store.take(&key(7)).unwrap().is_some());
     assert!(store.take(&key(7)).unwrap().is_none());
     store.remove(&key(8)).unwrap();
@@ -100,67 +74,40 @@ fn a_cluster_has_sessions_keys_and_hellos() {
     ));
 }
 
-/// One that thinks that a master is down when it has been gone for a second, and is enough to say so.
-struct Sentinel {
-    process: Child,
-    port: u16,
-    _scratch: Scratch,
-}
-
-impl Sentinel {
-    fn start(master: u16) -> Self {
-        let scratch = Scratch::new("redis-sentinel");
-        let port = free_port();
-        let file = scratch.write(
-            "sentinel.conf",
-            format!(
-                "port {port}\nbind 127.0.0.1\nrequirepass watch\n\
-                 sentinel monitor shop 127.0.0.1 {master} 1\n\
-                 sentinel down-after-milliseconds shop 1000\nsentinel failover-timeout shop 5000\n"
-            )
-            .as_bytes(),
-        );
-        let program = std::env::var_os("REDIS_SERVER").unwrap_or_else(|| "redis-server".into());
-        let mut command = Command::new(program);
-        command.args([&file, "--sentinel"]).stdout(Stdio::null());
-        Self {
-            process: programs::start(&mut command),
-            port,
-            _scratch: scratch,
-        }
+/// What is between braces alone says where a key is: keys of one such prefix are at one node, all of them.
+#[test]
+fn a_prefix_may_name_one_node() {
+    let cluster = Cluster::start_with("prefix", Settings::steady());
+    let options = RedisStore::connect(&cluster.url()).unwrap();
+    let options = options.deadline(Duration::from_secs(2)).prefix("{shop}:");
+    let store = options.clone().plaintext();
+    eventually("it is connected", || store.get(&key(0)).is_ok());
+    for n in 0..20 {
+        store
+            .put_successor(&key(n), session(n), &key(n.wrapping_sub(1)))
+            .unwrap();
     }
-
-    fn knows_a_replica(&self) -> bool {
-        let client = redis::Client::open(format!("redis://:watch@127.0.0.1:{}", self.port));
-        let Ok(mut connection) = client.unwrap().get_connection() else {
-            return false;
-        };
-        let mut cmd = redis::cmd("SENTINEL");
-        let replicas = cmd.arg("REPLICAS").arg("shop").query(&mut connection);
-        matches!(replicas, Ok(redis::Value::Array(replicas)) if !replicas.is_empty())
-    }
-}
-
-impl Drop for Sentinel {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
+    let mut sizes = [0, 1, 2].map(|node| cluster.nodes()[node].ask::<usize>("DBSIZE"));
+    sizes.sort_unstable();
+    assert_eq!(sizes, [0, 0, 20]);
+    let keys = options.ticket_keys([SECRET]).unwrap();
+    let loaded = format!("{:?}", keys.load(SystemTime::now()).unwrap());
+    assert!(!loaded.contains("alone"), "{loaded}");
 }
 
 #[test]
 fn sentinels_name_the_master_and_the_next_one() {
-    let mut master = Redis::start("master");
-    let of = ["--replicaof", "127.0.0.1", &master.port.to_string()];
-    let replica = Redis::start_with("replica", &of);
-    let sentinel = Sentinel::start(master.port);
-    eventually("the sentinel knows both", || sentinel.knows_a_replica());
-    // One that is not there comes first.
-    let url = format!(
-        "redis-sentinel://127.0.0.1:{},127.0.0.1:{}/shop",
-        free_port(),
-        sentinel.port
+    let sentinels = Sentinels::start_with(
+        "many-sentinels",
+        Settings {
+            sentinel_access: Access::password("watch"),
+            ..Settings::default()
+        },
     );
+    // One that is not there comes first.
+    let nobody = format!("redis-sentinel://127.0.0.1:{},", free_port());
+    let url = sentinels.url(Sentinels::NAME);
+    let url = url.replace("redis-sentinel://", &nobody);
     let store = |password: &str| {
         let options = RedisStore::connect(&url).unwrap();
         let options = options.sentinel_login(None, password);
@@ -174,32 +121,31 @@ fn sentinels_name_the_master_and_the_next_one() {
     let store = store("watch");
     eventually("it is connected", || store.get(&key(0)).is_ok());
     store.put(&key(1), session(1)).unwrap();
-    assert_eq!(master.session_keys().len(), 1);
-    eventually("the replica has it", || replica.session_keys().len() == 1);
+    let all = |count| sentinels.nodes().iter().all(|node| sessions(node) == count);
+    eventually("the replicas have it", || all(1));
     let begun = Instant::now();
-    master.kill();
+    let old = sentinels.kill_primary();
     eventually("the next is found", || {
         store.put(&key(2), session(2)).is_ok()
     });
     println!("after {:?}", begun.elapsed());
-    assert_eq!(replica.session_keys().len(), 2);
+    let primary = sentinels.primary();
+    assert_ne!(primary, old);
+    assert_eq!(sessions(&sentinels.nodes()[primary]), 2);
     assert!(is_found(&store, 1));
 }
 
 /// One of three is hung: what others have is found.
 #[test]
 fn a_node_that_hangs_is_not_the_whole_cluster() {
-    let nodes = cluster();
-    let options = RedisStore::connect(&format!("redis-cluster://127.0.0.1:{}", nodes[0].port));
-    let store = options
-        .unwrap()
-        .deadline(Duration::from_millis(200))
-        .plaintext();
+    let cluster = Cluster::start_with("hangs", Settings::steady());
+    let options = RedisStore::connect(&cluster.url()).unwrap();
+    let store = options.deadline(Duration::from_millis(200)).plaintext();
     eventually("it is connected", || store.get(&key(0)).is_ok());
     for n in 0..60 {
         eventually("it is put", || store.put(&key(n), session(n)).is_ok());
     }
-    nodes[2].signal("STOP");
+    cluster.pause(2);
     let found = |from: Instant| {
         let mut found = 0;
         for n in 0..60 {
@@ -214,7 +160,7 @@ fn a_node_that_hangs_is_not_the_whole_cluster() {
     let begun = Instant::now();
     found(begun);
     eventually("the others are asked", || found(begun) >= 30);
-    nodes[2].signal("CONT");
+    cluster.resume(2);
     eventually("all are asked", || {
         thread::sleep(Duration::from_millis(100));
         found(begun) == 60

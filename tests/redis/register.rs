@@ -14,7 +14,7 @@ use openssl_resumption::{
 /// How long a hello is remembered here; in a server it is a minute or more.
 const LIVES: Duration = Duration::from_millis(1_500);
 
-const KEY: &str = "openssl-resumption:hello:seen";
+pub(crate) const KEY: &str = "openssl-resumption:hello:seen";
 
 pub(crate) fn register(url: &str) -> RedisRegister {
     let redis = RedisStore::connect(url).unwrap();
@@ -32,7 +32,7 @@ fn ask(register: &RedisRegister, n: u8) -> Result<Registered, StoreError> {
 
 /// What it answers when there is a connection.
 #[track_caller]
-fn answer(register: &RedisRegister, n: u8) -> Registered {
+pub(crate) fn answer(register: &RedisRegister, n: u8) -> Registered {
     let begun = Instant::now();
     loop {
         match ask(register, n) {
@@ -45,7 +45,7 @@ fn answer(register: &RedisRegister, n: u8) -> Registered {
 
 /// Waits until the window after its start is over; each hello in it is taken down all the same.
 #[track_caller]
-fn warm_up(register: &RedisRegister, mut n: u8) -> u8 {
+pub(crate) fn warm_up(register: &RedisRegister, mut n: u8) -> u8 {
     let begun = Instant::now();
     while answer(register, n) != Registered::First {
         assert!(begun.elapsed() < Duration::from_secs(60));
@@ -64,7 +64,7 @@ fn again(register: &RedisRegister, accepted: u8, since: Instant) -> Option<Regis
 
 /// A hello that was accepted is not accepted again, and nor is another one, until the window is over.
 #[track_caller]
-fn knows_that_it_has_lost(register: &RedisRegister, accepted: u8) {
+pub(crate) fn knows_that_it_has_lost(register: &RedisRegister, accepted: u8) {
     let begun = Instant::now();
     let first = answer(register, accepted);
     assert_ne!(first, Registered::First, "the hello is accepted again");
