@@ -70,7 +70,7 @@ fn lookups(threads: usize) {
         store.put(&key(n), session).expect("an answer");
     }
     let starts: Vec<_> = (0..threads).map(|n| n as u8).collect();
-    let (took, times) = together(starts, |mut n| {
+    let ask = |mut n: u8| {
         let mut times = Vec::new();
         let begun = Instant::now();
         while begun.elapsed() < RUN {
@@ -81,7 +81,8 @@ fn lookups(threads: usize) {
             assert!(found.is_some());
         }
         times
-    });
+    };
+    let (took, times) = together(starts, ask, || ());
     let mut times = times.concat();
     times.sort_unstable();
     let all = times.len();
@@ -145,16 +146,18 @@ fn clients(threads: usize, case: Case, policy: &Resumption) -> Vec<Clients> {
 fn turn(clients: &mut [Clients], fleet: &FleetStore, redis: &Redis) -> [f64; 3] {
     assert_eq!(fleet.flush(PATIENCE), 0);
     let reads = redis.calls("get");
-    let (took, counts) = together(clients.iter_mut().collect(), |Clients(pair, sessions)| {
+    let resume = |Clients(pair, sessions): &mut Clients| {
         let (begun, mut count) = (Instant::now(), 0);
         while begun.elapsed() < RUN {
             let session = sessions.pop_front().expect("a session");
             sessions.push_back(pair.resumed(&session, uncounted));
             count += 1;
         }
-        assert_eq!(fleet.flush(PATIENCE), 0);
         count
-    });
+    };
+    // Once: each who waits for that is woken at each write.
+    let flush = || assert_eq!(fleet.flush(PATIENCE), 0);
+    let (took, counts) = together(clients.iter_mut().collect(), resume, flush);
     let count = f64::from(counts.into_iter().sum::<u32>());
     [
         count / took.elapsed.as_secs_f64(),
@@ -174,8 +177,12 @@ struct Took {
     worked: Duration,
 }
 
-/// What threads return that begin together, each with one of these.
-fn together<A: Send, T: Send>(each: Vec<A>, work: impl Fn(A) -> T + Sync) -> (Took, Vec<T>) {
+/// What threads return that begin together, each with one of these, and what they took with that which comes after.
+fn together<A: Send, T: Send>(
+    each: Vec<A>,
+    work: impl Fn(A) -> T + Sync,
+    after: impl FnOnce(),
+) -> (Took, Vec<T>) {
     let barrier = Barrier::new(each.len() + 1);
     thread::scope(|scope| {
         let start = |one| {
@@ -190,6 +197,7 @@ fn together<A: Send, T: Send>(each: Vec<A>, work: impl Fn(A) -> T + Sync) -> (To
         barrier.wait();
         let ended = threads.into_iter().map(|thread| thread.join());
         let ended = ended.map(|end| end.expect("no panic")).collect();
+        after();
         let took = Took {
             elapsed: begun.elapsed(),
             worked: worked() - before,
