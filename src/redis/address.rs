@@ -107,6 +107,9 @@ impl Address {
 
     fn of(info: &ConnectionInfo, servers: Servers, tls: Option<Insecure>) -> Result<Self, String> {
         let settings = info.redis_settings();
+        if settings.username().is_some() && settings.password().is_none() {
+            return Err("a user needs a password".into());
+        }
         Ok(Self {
             servers,
             login: Login {
@@ -225,6 +228,7 @@ mod tests {
             ("redis-cluster://app:hunter2@a,b/1", "database 0"),
             ("redis-sentinel://app:hunter2@a,b", "name of the master"),
             ("redis-cluster://app:hunter2@", ""),
+            ("redis://hunter2@host", "needs a password"),
         ] {
             let said = Address::parse(wrong)
                 .err()

@@ -15,7 +15,7 @@ use redis::{
     Arg, AsyncConnectionConfig, Cmd, IntoConnectionInfo, Pipeline, RedisFuture, RedisResult, Value,
 };
 use tokio::task::{AbortHandle, JoinHandle};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::dial::late;
 use super::link::Link;
@@ -26,6 +26,9 @@ use super::target::Target;
 /// be gone. One node that does not answer is not all, and its link ends by itself.
 const MISSED: u32 = 3;
 const SILENT: Duration = Duration::from_secs(1);
+
+/// The crate tries again at once where a node cannot be connected to.
+const REST: Duration = Duration::from_millis(10);
 
 #[derive(Clone)]
 pub(super) struct Cluster {
@@ -136,7 +139,21 @@ impl Connect for Link {
                 return Err(io::Error::from(ErrorKind::Unsupported).into());
             };
             let place = Place::Tcp(host.clone(), *port);
-            Ok(target.link(&place).await?.0)
+            let Some(turn) = target.links.take() else {
+                return Err(io::Error::other("a cluster of too many nodes").into());
+            };
+            if !target.failed.has(&place) {
+                match target.link(&place).await {
+                    Ok((link, _)) => return Ok(link.with_turn(turn)),
+                    Err(error) => {
+                        target.failed.note(place);
+                        sleep(REST).await;
+                        return Err(error);
+                    }
+                }
+            }
+            sleep(REST).await;
+            Err(io::Error::new(ErrorKind::NotConnected, "no connection a moment ago").into())
         })
     }
 }

@@ -5,23 +5,26 @@
 use std::io::{self, ErrorKind};
 use std::mem;
 use std::process;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
-use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use redis::{Cmd, FromRedisValue, RedisError, RedisResult};
+use redis::{Cmd, FromRedisValue, RedisError, RedisResult, Value};
 
 use super::lines::Lines;
 use super::target::Target;
 use super::wait::wait_until;
 use super::way::{Both, Way};
 
+/// A ring has 255 keys at most.
+const LONGEST_LIST: usize = 1_024;
+
 /// While another thread begins.
 const REST: Duration = Duration::from_micros(100);
 
 pub(crate) struct Connections {
-    target: Arc<Target>,
+    target: Target,
     count: usize,
     first: Node,
     /// The process in which they are being begun, or 0. No lock, which a fork might leave locked.
@@ -41,7 +44,7 @@ struct Here {
 impl Connections {
     pub(super) fn new(target: Target, count: usize) -> Self {
         Self {
-            target: Arc::new(target),
+            target,
             count,
             first: Node::default(),
             starting: AtomicU32::new(0),
@@ -51,6 +54,10 @@ impl Connections {
     /// What Redis answers to this command, within the deadline.
     pub(crate) fn call<T: FromRedisValue>(&self, cmd: &Cmd, deadline: Duration) -> RedisResult<T> {
         let value = self.ask(deadline, async |mut way| way.ask(cmd).await)?;
+        // The error about an answer of another type shows all of it, which is work for the thread that asks.
+        if !is_flat(&value) {
+            return Err(io::Error::new(ErrorKind::InvalidData, "an answer of another kind").into());
+        }
         Ok(redis::from_redis_value(value)?)
     }
 
@@ -116,6 +123,24 @@ impl Connections {
             lines: Some(Lines::start(&self.target, self.count)?),
             forked: Node::default(),
         }))
+    }
+}
+
+/// Whether it is one that is asked for here: one value, or a list of some.
+fn is_flat(answer: &Value) -> bool {
+    let is_one = |value: &Value| {
+        matches!(
+            value,
+            Value::Nil
+                | Value::Int(_)
+                | Value::BulkString(_)
+                | Value::SimpleString(_)
+                | Value::Okay
+        )
+    };
+    match answer {
+        Value::Array(values) => values.len() <= LONGEST_LIST && values.iter().all(is_one),
+        value => is_one(value),
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::UnixStream;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout_at};
 use tokio_openssl::SslStream;
@@ -46,6 +46,7 @@ impl Stream for SslStream<TcpStream> {
 }
 
 /// What connections of a set are begun with.
+#[derive(Clone)]
 pub(super) struct Dial {
     pub(super) tls: Option<Insecure>,
     pub(super) files: Files,
@@ -55,12 +56,31 @@ pub(super) struct Dial {
     pub(super) reading: Turns,
 }
 
-/// For work that may block: one at a time, so that a resolver that hangs has one thread, not one for each try.
-pub(super) struct Turns(Arc<Semaphore>);
+/// How many may do something at a time: work that may block, say, so that a resolver that hangs has one thread, not one for
+/// each try.
+pub(super) struct Turns {
+    turns: Arc<Semaphore>,
+    most: usize,
+}
 
-impl Default for Turns {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(1)))
+impl Turns {
+    pub(super) fn of(most: usize) -> Self {
+        Self {
+            turns: Arc::new(Semaphore::new(most)),
+            most,
+        }
+    }
+
+    /// One that lasts until it is dropped, if there is one now.
+    pub(super) fn take(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.turns).try_acquire_owned().ok()
+    }
+}
+
+/// A copy is for another process, and has all its turns.
+impl Clone for Turns {
+    fn clone(&self) -> Self {
+        Self::of(self.most)
     }
 }
 
@@ -101,6 +121,9 @@ impl Dial {
         };
         let tcp = timeout_at(until, tcp).await.map_err(late)??;
         tcp.set_nodelay(true)?;
+        // What is not acknowledged when it is closed is not sent again: a session that is written late may have been taken
+        // meanwhile.
+        tcp.set_zero_linger()?;
         let Some(ssl) = tls else {
             return Ok((Box::new(tcp), until));
         };
@@ -128,7 +151,7 @@ impl Turns {
         &self,
         work: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
-        let turn = Arc::clone(&self.0).acquire_owned().await;
+        let turn = Arc::clone(&self.turns).acquire_owned().await;
         let done = spawn_blocking(move || {
             let _turn = turn;
             work()

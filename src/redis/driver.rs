@@ -6,7 +6,7 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 
 use parking_lot::Mutex;
 use tokio::task::{AbortHandle, JoinHandle};
@@ -67,6 +67,7 @@ impl Driver {
             let _ = self.work.poll(&mut work);
             alarm.let_go();
             drop(work);
+            self.work.end_if_over();
             Poll::Ready(begun)
         });
         match begun.await {
@@ -78,8 +79,7 @@ impl Driver {
     /// Nobody gets an answer any more.
     pub(super) fn cut(&self) {
         self.work.is_over.store(true, SeqCst);
-        let work = self.work.work.lock().take();
-        drop(work);
+        self.work.end();
         self.task.abort();
     }
 
@@ -96,8 +96,27 @@ impl Drop for Driver {
 
 impl Shared {
     fn go_on(&self) -> Poll<()> {
-        let mut work = self.work.lock();
-        self.poll(&mut work)
+        let Some(mut work) = self.work.try_lock() else {
+            // Who has it wakes the task when they let go.
+            self.alarm.wake_by_ref();
+            return Poll::Pending;
+        };
+        let polled = self.poll(&mut work);
+        drop(work);
+        self.end_if_over();
+        polled
+    }
+
+    /// Nobody waits any longer for what is still to come. Who does the work at the moment looks afterwards.
+    fn end(&self) {
+        let work = self.work.try_lock().and_then(|mut work| work.take());
+        drop(work);
+    }
+
+    fn end_if_over(&self) {
+        if self.is_over.load(SeqCst) {
+            self.end();
+        }
     }
 
     fn poll(&self, work: &mut Option<Work>) -> Poll<()> {

@@ -46,35 +46,48 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Keeps a line up, and says in `state` how it is.
-pub(super) async fn keep(target: &Arc<Target>, state: &watch::Sender<State>) {
+pub(super) async fn keep(target: &Arc<Target>, state: &watch::Sender<State>, number: usize) {
+    // Not all lines at a time.
+    let age = AGE + 3 * LOOK * u32::try_from(number).unwrap_or(u32::MAX);
     let mut pause = SHORTEST_PAUSE;
     loop {
         let why = match Way::open(target).await {
             Ok((way, ended)) => {
-                let begun = way.answered();
+                let (opened, begun) = (Instant::now(), way.answered());
                 state.send_replace(State::Up(way.clone()));
-                if outlived(&way, ended).await {
+                let outlived = outlived(&way, ended, age).await;
+                let was_of_use = way.answered() > begun;
+                if was_of_use || opened.elapsed() > LONGEST_PAUSE {
+                    pause = SHORTEST_PAUSE;
+                }
+                if outlived {
                     // Asked until the next is there.
                     continue;
                 }
-                if way.answered() > begun {
+                if was_of_use {
                     // Those who ask meanwhile wait for the next.
                     state.send_replace(State::Connecting);
-                    pause = SHORTEST_PAUSE;
                     continue;
                 }
                 "connections end without an answer".into()
             }
             Err(error) => format!("cannot connect: {error}"),
         };
-        state.send_replace(State::Down(why.into()));
+        state.send_if_modified(|state| {
+            // One that has only outlived is better than none.
+            let is_down = !matches!(state, State::Up(way) if !way.has_ended());
+            if is_down {
+                *state = State::Down(why.into());
+            }
+            is_down
+        });
         sleep(pause).await;
         pause = LONGEST_PAUSE.min(pause * 2);
     }
 }
 
 /// Until the connection ends, or has been there long enough: then `true`.
-async fn outlived(way: &Way, mut ended: JoinHandle<()>) -> bool {
+async fn outlived(way: &Way, mut ended: JoinHandle<()>, age: Duration) -> bool {
     let begun = Instant::now();
     let mut answered = (way.answered(), begun);
     while timeout(LOOK, &mut ended).await.is_err() {
@@ -82,7 +95,7 @@ async fn outlived(way: &Way, mut ended: JoinHandle<()>) -> bool {
         if way.answered() > answered.0 {
             answered = (way.answered(), now);
         }
-        if now - answered.1 >= IDLE || now - begun >= AGE {
+        if now - answered.1 >= IDLE || now - begun >= age {
             return true;
         }
     }

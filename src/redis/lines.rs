@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
-use futures_util::future::{join_all, select};
+use futures_util::future::{join_all, select, select_all};
 use redis::RedisResult;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
@@ -30,11 +30,12 @@ const STACK: usize = 8 << 20;
 const REST: Duration = Duration::from_secs(1);
 
 impl Lines {
-    pub(super) fn start(target: &Arc<Target>, count: usize) -> io::Result<Self> {
+    pub(super) fn start(target: &Target, count: usize) -> io::Result<Self> {
         let (kept, states): (_, Vec<_>) = (0..count)
             .map(|_| watch::channel(State::Connecting))
             .unzip();
-        let target = Arc::clone(target);
+        // With turns and limits of its own: those of a process that this one was forked off may be taken for ever.
+        let target = Arc::new(target.clone());
         threads::spawn_on_stack("redis", STACK, move || keep_all(&target, kept))?;
         Ok(Self {
             states,
@@ -47,24 +48,27 @@ impl Lines {
         let count = self.states.len();
         let turn = self.turn.fetch_add(1, Relaxed);
         loop {
-            let (mut connecting, mut down) = (None, None);
+            let (mut changing, mut down) = (Vec::new(), None);
             for i in 0..count {
                 let state = &self.states[turn.wrapping_add(i) % count];
                 match &*state.borrow() {
-                    now if now.is_changing() => connecting = Some(state.clone()),
+                    now if now.is_changing() => changing.push(state.clone()),
                     State::Up(way) => return Ok(way.clone()),
                     State::Down(why) => down = Some(Arc::clone(why)),
                     State::Connecting => {}
                 }
             }
-            match (connecting, down) {
-                (Some(mut state), _) => {
-                    let _ = state.wait_for(|state| !state.is_changing()).await;
-                }
-                (None, down) => {
-                    let why = down.unwrap_or_else(|| "no connection".into());
-                    return Err(io::Error::new(ErrorKind::NotConnected, &*why).into());
-                }
+            if changing.is_empty() {
+                let why = down.unwrap_or_else(|| "no connection".into());
+                return Err(io::Error::new(ErrorKind::NotConnected, &*why).into());
+            }
+            let settle = async |mut state: watch::Receiver<State>| {
+                let settled = state.wait_for(|state| !state.is_changing()).await;
+                settled.map(drop)
+            };
+            let settled = changing.into_iter().map(|state| Box::pin(settle(state)));
+            if select_all(settled).await.0.is_err() {
+                return Err(io::Error::other("the thread of the store has ended").into());
             }
         }
     }
@@ -88,10 +92,11 @@ fn keep_all(target: &Arc<Target>, kept: Vec<watch::Sender<State>>) {
         }
     };
     threads::come_in();
-    let keep = async |state: &watch::Sender<State>| {
-        select(pin!(line::keep(target, state)), pin!(state.closed())).await;
+    let keep = async |(number, state): (usize, &watch::Sender<State>)| {
+        let kept = line::keep(target, state, number);
+        select(pin!(kept), pin!(state.closed())).await;
     };
-    runtime.block_on(join_all(kept.iter().map(keep)));
+    runtime.block_on(join_all(kept.iter().enumerate().map(keep)));
     // A name that is still being resolved is not waited for.
     runtime.shutdown_background();
     threads::go_out();

@@ -1,5 +1,6 @@
 //! One connection to one server, on which many ask at a time.
 
+use std::future::Future;
 use std::io::{self, ErrorKind};
 use std::mem;
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Cmd, RedisConnectionInfo, RedisResult, Value};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinHandle;
 use tokio::time::{timeout, timeout_at};
 
@@ -29,6 +31,8 @@ pub(super) struct Link {
     /// The next question is for a node that is about to get what is asked for. It has to be told so right before:
     /// whatever others ask in between would be taken for that question.
     pub(super) asking: bool,
+    /// One of as many as a cluster may have.
+    turn: Option<Arc<OwnedSemaphorePermit>>,
 }
 
 impl Link {
@@ -60,10 +64,16 @@ impl Link {
             driver: Arc::new(driver),
             patience: dial.deadline,
             asking: false,
+            turn: None,
         };
         let entered = timeout_at(until, link.enter(login, database));
         entered.await.map_err(late)??;
         Ok((link, ended))
+    }
+
+    pub(super) fn with_turn(mut self, turn: OwnedSemaphorePermit) -> Self {
+        self.turn = Some(Arc::new(turn));
+        self
     }
 
     async fn enter(&mut self, login: &Login, database: i64) -> RedisResult<()> {
@@ -102,15 +112,8 @@ impl Link {
             let [_, answer] = self.exchange_both(&asking, cmd).await?;
             return Ok(answer);
         }
-        let is_alone = self.allowance.ask();
         let question = self.connection.send_packed_command(cmd);
-        let answer = if is_alone {
-            self.driver.ask_alone(question).await
-        } else {
-            question.await
-        };
-        let answer = answer.inspect_err(|_| self.cut())?;
-        self.allowance.answer();
+        let answer = hear(&self.allowance, &self.driver, question).await?;
         self.leave_after(&answer);
         Ok(answer)
     }
@@ -123,10 +126,8 @@ impl Link {
     ) -> RedisResult<[Value; 2]> {
         let mut both = redis::pipe();
         both.add_command(first.clone()).add_command(second.clone());
-        self.allowance.ask();
-        let answers = self.connection.send_packed_commands(&both, 0, 2).await;
-        let answers = answers.inspect_err(|_| self.cut())?;
-        self.allowance.answer();
+        let questions = self.connection.send_packed_commands(&both, 0, 2);
+        let answers = hear(&self.allowance, &self.driver, questions).await?;
         let answers: [Value; 2] = answers.try_into().map_err(|_| {
             self.cut();
             io::Error::new(ErrorKind::InvalidData, "not an answer to each of two")
@@ -138,7 +139,9 @@ impl Link {
     /// What will not be any better on this connection, but may be on another.
     fn leave_after(&self, answer: &Value) {
         if let Value::ServerError(error) = answer
-            && ["READONLY", "MASTERDOWN", "NOAUTH"].contains(&error.code())
+            && (["READONLY", "MASTERDOWN", "NOAUTH"].contains(&error.code())
+                // Before Redis 7 the code of an error in a script is ERR.
+                || error.details().is_some_and(|details| details.contains("READONLY")))
         {
             self.cut();
         }
@@ -173,4 +176,22 @@ impl Link {
     pub(super) fn answered(&self) -> u64 {
         self.allowance.answered()
     }
+}
+
+/// What becomes of a question on a connection, which is of no more use if that is nothing.
+async fn hear<T>(
+    allowance: &Allowance,
+    driver: &Driver,
+    question: impl Future<Output = RedisResult<T>>,
+) -> RedisResult<T> {
+    let answer = if allowance.ask() {
+        driver.ask_alone(question).await
+    } else {
+        question.await
+    };
+    match &answer {
+        Ok(_) => allowance.answer(),
+        Err(_) => driver.cut(),
+    }
+    answer
 }

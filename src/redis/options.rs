@@ -9,7 +9,7 @@ use super::address::Address;
 use super::connections::Connections;
 use super::dial::{Dial, Turns};
 use super::place::{Insecure, Login};
-use super::target::Target;
+use super::target::{Failed, Target};
 use super::tls::Files;
 
 /// How to connect to Redis, and what to make of it.
@@ -29,6 +29,13 @@ pub struct RedisOptions {
     /// What has been made of these, while it is there.
     made: Arc<Mutex<Weak<Connections>>>,
 }
+
+/// Nodes of a cluster, on all connections together.
+const LINKS: usize = 1_000;
+
+/// What may be waited for.
+const SHORTEST: Duration = Duration::from_millis(1);
+const LONGEST: Duration = Duration::from_secs(60 * 60);
 
 impl RedisOptions {
     /// The two deadlines unless set: 50 ms.
@@ -61,18 +68,18 @@ impl RedisOptions {
     }
 
     /// How long a handshake waits for an answer at most, from when it asks, whatever Redis, the network or a resolver
-    /// do; 50 ms by default, at least 1 ms. (Ticket keys, for which no handshake waits, have a second.)
+    /// do; 50 ms by default, 1 ms to an hour. (Ticket keys, for which no handshake waits, have a second.)
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.deadline = deadline.max(Duration::from_millis(1));
+        self.deadline = deadline.clamp(SHORTEST, LONGEST);
         self
     }
 
     /// How long it may take to connect, TLS and login included, beside all handshakes; 50 ms by
-    /// default, at least 1 ms. To another region that may need to be more.
+    /// default, 1 ms to an hour. To another region that may need to be more.
     #[must_use]
     pub fn connect_deadline(mut self, deadline: Duration) -> Self {
-        self.connect_deadline = deadline.max(Duration::from_millis(1));
+        self.connect_deadline = deadline.clamp(SHORTEST, LONGEST);
         self.anew()
     }
 
@@ -139,9 +146,11 @@ impl RedisOptions {
                     tls: self.address.tls,
                     files: self.files.clone(),
                     deadline: self.connect_deadline,
-                    names: Turns::default(),
-                    reading: Turns::default(),
+                    names: Turns::of(1),
+                    reading: Turns::of(1),
                 },
+                links: Turns::of(LINKS),
+                failed: Failed::default(),
             };
             let lines = usize::try_from(self.connections).unwrap_or(1);
             let connections = Arc::new(Connections::new(target, lines));

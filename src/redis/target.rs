@@ -1,18 +1,54 @@
 //! Where a set of connections leads, and how: what stays the same while connections come and go.
 
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 use redis::RedisResult;
 use tokio::task::JoinHandle;
 
 use super::address::Address;
-use super::dial::Dial;
+use super::dial::{Dial, Turns};
 use super::link::Link;
 use super::place::{Login, Place};
 
+#[derive(Clone)]
 pub(super) struct Target {
     pub(super) address: Address,
     /// Of the sentinels, if there are some.
     pub(super) sentinel_login: Login,
     pub(super) dial: Dial,
+    /// How many nodes of a cluster it may have connections to: what names nodes may be hostile.
+    pub(super) links: Turns,
+    pub(super) failed: Failed,
+}
+
+/// The nodes of a cluster that could not be connected to a moment ago. Who is sent to one of these is told so at once, and
+/// the questions to other nodes do not wait for it again and again.
+#[derive(Default)]
+pub(super) struct Failed(Mutex<Vec<(Place, Instant)>>);
+
+/// For so long nobody tries again.
+const MOMENT: Duration = Duration::from_millis(500);
+
+impl Failed {
+    pub(super) fn note(&self, place: Place) {
+        let mut failed = self.0.lock();
+        failed.retain(|(_, at)| at.elapsed() < MOMENT);
+        failed.push((place, Instant::now()));
+    }
+
+    pub(super) fn has(&self, place: &Place) -> bool {
+        let failed = self.0.lock();
+        let mut failed = failed.iter();
+        failed.any(|(other, at)| other == place && at.elapsed() < MOMENT)
+    }
+}
+
+/// Another process finds out by itself.
+impl Clone for Failed {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
 }
 
 impl Target {

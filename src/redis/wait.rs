@@ -22,15 +22,17 @@ pub(super) fn wait_until<F: Future>(until: Instant, future: F) -> Option<F::Outp
     // A task of tokio's has a budget of its own. Once that is spent nothing would ever be ready for it here.
     let mut future = pin!(unconstrained(future));
     loop {
+        // Once more when the time is over: what is there then has come in time, it is the thread that was late.
+        let is_last = Instant::now() >= until;
         if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
             return Some(output);
         }
-        loop {
+        if is_last {
+            return None;
+        }
+        while !woken.is.swap(false, AcqRel) {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return None;
-            }
-            if woken.is.swap(false, AcqRel) {
                 break;
             }
             thread::park_timeout(left);
@@ -94,6 +96,20 @@ mod tests {
             Poll::<()>::Pending
         });
         assert!(wait_until(soon(), busy).is_none());
+    }
+
+    /// The thread did not run when it was woken.
+    #[test]
+    fn what_has_come_in_time_is_not_lost_to_a_late_thread() {
+        let mut polls = 0;
+        let there = poll_fn(|_| {
+            polls += 1;
+            match polls {
+                1 => Poll::Pending,
+                _ => Poll::Ready(7),
+            }
+        });
+        assert_eq!(wait_until(soon(), there), Some(7));
     }
 
     #[test]

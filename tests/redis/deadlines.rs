@@ -6,15 +6,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use openssl_resumption::{
-    MemoryStore, RedisStore, Resumption, Session, SessionKey, SessionStore, StoreError,
+    HelloId, MemoryStore, RedisStore, ReplayRegister, Resumption, Session, SessionKey,
+    SessionStore, StoreError,
 };
 use parking_lot::Mutex;
 
-use crate::DEADLINE;
 use crate::common::{Client, Kind, context, meet};
 use crate::load::on_time;
 use crate::proxy::{DRIPS, FORWARDS, Proxy};
 use crate::server::{Redis, free_port};
+use crate::{DEADLINE, SECRET};
 
 /// A store whose lookups are measured.
 struct Measured {
@@ -125,4 +126,18 @@ fn lookups_end_in_time_when_answers_drip() {
             proxy.set(DRIPS);
         });
     });
+}
+
+/// Times are added to this one.
+#[test]
+fn a_deadline_may_be_as_long_as_there_is() {
+    let redis = Redis::start("deadline-max");
+    let options = RedisStore::connect(&redis.url()).unwrap();
+    let options = options.deadline(Duration::MAX);
+    let options = options.connect_deadline(Duration::MAX);
+    let store = options.clone().for_servers([SECRET]).unwrap();
+    assert!(store.get(&SessionKey::from([1; 32])).unwrap().is_none());
+    let register = options.replay_register();
+    let hello = HelloId::from([1; 32]);
+    register.register(&hello, Duration::from_secs(60)).unwrap();
 }
