@@ -69,12 +69,12 @@ impl Cluster {
             .retries(8)
             .min_retry_wait(5)
             .max_retry_wait(50)
-            .connection_timeout(target.dial.deadline)
             // Who asks has a deadline, and a thread that has no timer of tokio's.
             .overall_response_timeout(None)
             .build()?;
-        // One after another, and what they say of the others.
-        let longest = target.dial.deadline * u32::try_from(nodes.len() + 2).unwrap_or(u32::MAX);
+        // One after another, and then all others, before which the files of TLS are read.
+        let each = target.dial.deadline;
+        let longest = SILENT + each * u32::try_from(nodes.len() + 2).unwrap_or(u32::MAX);
         let nodes = timeout(longest, client.get_async_generic_connection::<Link>());
         let nodes = nodes.await.map_err(late)??;
         let ended = tokio::spawn(std::future::pending());
@@ -142,18 +142,18 @@ impl Connect for Link {
             let Some(turn) = target.links.take() else {
                 return Err(io::Error::other("a cluster of too many nodes").into());
             };
-            if !target.failed.has(&place) {
-                match target.link(&place).await {
+            let error = match target.failed.why(&place) {
+                Some(why) => io::Error::new(ErrorKind::NotConnected, why).into(),
+                None => match target.link(&place).await {
                     Ok((link, _)) => return Ok(link.with_turn(turn)),
                     Err(error) => {
-                        target.failed.note(place);
-                        sleep(REST).await;
-                        return Err(error);
+                        target.failed.note(place, error.to_string());
+                        error
                     }
-                }
-            }
+                },
+            };
             sleep(REST).await;
-            Err(io::Error::new(ErrorKind::NotConnected, "no connection a moment ago").into())
+            Err(error)
         })
     }
 }

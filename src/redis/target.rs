@@ -25,22 +25,31 @@ pub(super) struct Target {
 /// The nodes of a cluster that could not be connected to a moment ago. Who is sent to one of these is told so at once, and
 /// the questions to other nodes do not wait for it again and again.
 #[derive(Default)]
-pub(super) struct Failed(Mutex<Vec<(Place, Instant)>>);
+pub(super) struct Failed(Mutex<Vec<Failure>>);
+
+struct Failure {
+    place: Place,
+    at: Instant,
+    why: String,
+}
 
 /// For so long nobody tries again.
 const MOMENT: Duration = Duration::from_millis(500);
 
 impl Failed {
-    pub(super) fn note(&self, place: Place) {
+    pub(super) fn note(&self, place: Place, why: String) {
+        let at = Instant::now();
         let mut failed = self.0.lock();
-        failed.retain(|(_, at)| at.elapsed() < MOMENT);
-        failed.push((place, Instant::now()));
+        failed.retain(|failure| failure.at.elapsed() < MOMENT);
+        failed.push(Failure { place, at, why });
     }
 
-    pub(super) fn has(&self, place: &Place) -> bool {
+    /// Why there was no connection to this one.
+    pub(super) fn why(&self, place: &Place) -> Option<String> {
         let failed = self.0.lock();
         let mut failed = failed.iter();
-        failed.any(|(other, at)| other == place && at.elapsed() < MOMENT)
+        let is_it = |it: &&Failure| it.place == *place && it.at.elapsed() < MOMENT;
+        failed.find(is_it).map(|failure| failure.why.clone())
     }
 }
 
