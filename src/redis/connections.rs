@@ -17,7 +17,7 @@ use super::target::Target;
 use super::wait::wait_until;
 use super::way::{Both, Way};
 
-/// A ring has 255 keys at most.
+/// More than the ticket keys that are asked for at once.
 const LONGEST_LIST: usize = 1_024;
 
 /// While another thread begins.
